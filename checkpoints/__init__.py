@@ -1,0 +1,5 @@
+"""The course's machinery: the catalogue, the grader, the learner's record and the verbs."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent

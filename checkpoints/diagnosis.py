@@ -1,0 +1,69 @@
+"""Names the misconception behind a wrong answer.
+
+A wrong variant of the solution is graded just as the learner's text was, on the same inputs. Where both fail the
+same comparison with the same value, the variant's name is the diagnosis.
+"""
+
+import ast
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .misconceptions import Misconception
+from .verdicts import CheckResult, Kind
+
+# Losing the process says nothing of the value, and what is still to do has none.
+NAMEABLE = set(Kind) - {
+    Kind.TODO,
+    Kind.TIMEOUT,
+    Kind.OUT_OF_MEMORY,
+    Kind.CANNOT_IMPORT,
+    Kind.FORBIDDEN_SHORTCUT,
+}
+
+
+def misconceptions_of(tests: Path) -> list[Misconception]:
+    """The list ``MISCONCEPTIONS`` of a file of tests, without importing it."""
+    for node in ast.parse(tests.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["MISCONCEPTIONS"]:
+            assert isinstance(node.value, ast.List), f"{tests}: MISCONCEPTIONS must be a list"
+            return [
+                Misconception(*map(ast.literal_eval, entry.args))
+                for entry in node.value.elts
+                if isinstance(entry, ast.Call)
+            ]
+    return []
+
+
+def worth_diagnosing(results: Sequence[CheckResult]) -> list[str]:
+    """The checks with a verdict that a misconception could explain."""
+    return [result.check for result in results if any(verdict.kind in NAMEABLE for verdict in result.verdicts)]
+
+
+def name(results: Sequence[CheckResult], variants: Mapping[str, Sequence[CheckResult]]) -> None:
+    """Write into each verdict the name of the variant that explains it; the one that explains most comes first."""
+    matches = {variant: _matches(results, theirs) for variant, theirs in variants.items()}
+    order = sorted(matches, key=lambda variant: -len(matches[variant]))
+    for result in results:
+        for verdict in result.verdicts:
+            place = (result.check, verdict.comparison)
+            verdict.misconception = next((variant for variant in order if place in matches[variant]), "")
+
+
+def _matches(mine: Sequence[CheckResult], theirs: Sequence[CheckResult]) -> set[tuple[str, int]]:
+    """The comparisons at which both fail in the same way."""
+    from .comparison import same_evidence
+
+    other = {(result.check, verdict.comparison): verdict for result in theirs for verdict in result.verdicts}
+    found = set()
+    for result in mine:
+        for verdict in result.verdicts:
+            twin = other.get((result.check, verdict.comparison))
+            if (
+                twin is not None
+                and verdict.kind in NAMEABLE
+                and twin.kind == verdict.kind
+                and verdict.evidence is not None
+                and same_evidence(verdict.evidence, twin.evidence)
+            ):
+                found.add((result.check, verdict.comparison))
+    return found

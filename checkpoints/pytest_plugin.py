@@ -1,0 +1,126 @@
+"""Teaches pytest the course: the fixture ``check``, whose code ``exercises`` is, and verdicts in the place of tracebacks.
+
+The grader's worker runs pytest with this plugin in a process that can be lost. An editor that runs a task's tests
+itself gets the same verdicts from the learner's files, without the isolation.
+
+PYTEST_DONT_REWRITE (the worker has imported this before pytest starts)
+"""
+
+import random
+import secrets
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from . import ROOT, catalogue, record, trees
+from .checks import Check
+from .guards import Guard
+from .verdicts import CheckResult, Verdict
+
+_check_key = pytest.StashKey[Check]()
+
+
+class Session:
+    """What one pytest run grades with; the worker installs its own before pytest starts."""
+
+    current: "Session | None" = None
+
+    def __init__(self, course: catalogue.Catalogue, seed: int, guard_for: Callable[[catalogue.Task], Guard]) -> None:
+        self.course = course
+        self.seed = seed
+        self.guard_for = guard_for
+        self.started: Callable[[str], None] = lambda check: None
+        self.finished: Callable[[CheckResult], None] = lambda result: None
+
+    def task_of(self, path: Path) -> catalogue.Task | None:
+        """The task that a file of tests grades; None for the course's tests of itself."""
+        return next((task for task in self.course.tasks() if task.tests(ROOT) == path), None)
+
+
+def _editor_session() -> Session:
+    """For a pytest run that the grader did not start: the learner's tree, with lending by the record."""
+    course = catalogue.load()
+    passed = record.Record.load().passed_now(course)
+    sources = {task.id: trees.learners(task) if task.id in passed else trees.solutions(task) for task in course.tasks()}
+    session = Session(course, secrets.randbelow(10**6), lambda task: Guard(task.forbidden, task.processes))
+    session.__dict__["sources"] = sources
+    return session
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start a session of our own where the worker has not."""
+    config.addinivalue_line("markers", "task: a check of a task of the course")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> Generator[None, Any, Any]:
+    """Before a task's tests are imported in an editor's run: its own module is the learner's, whatever its state."""
+    if Session.current is None or "sources" in Session.current.__dict__:
+        session = Session.current = Session.current or _editor_session()
+        task = session.task_of(module_path)
+        if task is not None:
+            sources = {**session.__dict__["sources"], task.id: trees.learners(task)}
+            trees.Tree(session.course, sources, session.guard_for(task).learner).install()
+    return (yield)
+
+
+@pytest.fixture
+def check(request: pytest.FixtureRequest) -> Check:
+    """Calls the learner's code and notes what is wrong."""
+    session = Session.current
+    task = session.task_of(request.node.path) if session else None
+    if session is None or task is None:
+        raise LookupError(f"{request.node.path} grades no task of the catalogue")
+    seed = session.seed
+    torch.manual_seed(seed)  # for code that takes no generator
+    random.seed(seed)
+    made = Check(task, request.node.name, seed, session.guard_for(task))
+    request.node.stash[_check_key] = made
+    return made
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
+    """Tell the worker when a check starts and what came of it."""
+    session = Session.current
+    if session is None or session.task_of(item.path) is None:
+        return (yield)
+    session.started(item.name)
+    start = time.perf_counter()
+    done = yield
+    made = item.stash.get(_check_key, None)
+    verdicts: list[Verdict] = made.verdicts if made else []
+    session.finished(CheckResult(item.name, _title(item), verdicts, seconds=time.perf_counter() - start))
+    return done
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put verdicts in the place of a traceback."""
+    made = item.stash.get(_check_key, None)
+    if made is not None and call.when == "call" and call.excinfo is not None:
+        made.fail_with(call.excinfo.value)
+    report = yield
+    if made is not None and made.verdicts and call.when == "call":
+        report.outcome = "failed"
+        session = Session.current
+        seed = f"seed {session.seed}" if session else ""
+        lines = [
+            _title(item),
+            *(verdict.text() for verdict in made.verdicts),
+            f"  read      {made.task.reading}",
+            f"  next      {made.task.command}   ({seed})",
+        ]
+        report.longrepr = "\n".join(lines)
+    return report
+
+
+def _title(item: pytest.Item) -> str:
+    text = getattr(item, "obj", None).__doc__ or item.name
+    return str(text).strip().splitlines()[0]
