@@ -8,9 +8,6 @@ A comparison that fails is noted and the check goes on (the comparisons are soft
 wrong at once. Nothing here ever raises the learner's own exceptions: each becomes a verdict.
 """
 
-import errno
-import re
-import traceback
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,9 +17,9 @@ import pytest_check
 import torch
 from torch import Tensor, nn
 
-from . import ROOT
 from .catalogue import Task
 from .comparison import describe, difference, dtype_name, evidence, is_tensor, plain, shape_name
+from .crashes import first_line, is_no_answer, line_of, verdict_of
 from .guards import ForbiddenError, Guard
 from .trees import ImportFailure, Missing
 from .verdicts import Kind, Verdict
@@ -30,8 +27,6 @@ from .verdicts import Kind, Verdict
 _grad = torch.autograd.grad
 _fail = pytest_check.check.fail
 _clone = torch.clone
-
-MEMORY_MESSAGES = ("DefaultCPUAllocator", "not enough memory", "CUDA out of memory", "can't allocate memory")
 
 
 @dataclass(frozen=True)
@@ -186,7 +181,7 @@ class Answer:
     def gradients_equal(
         self, expected: Tensor, *, rtol: float | None = None, atol: float | None = None, **inputs: Tensor
     ) -> "Answer":
-        """Its gradients with respect to the named inputs are those of `expected`, the oracle's value on the same inputs.
+        """Its gradients by the named inputs are those of `expected`, the oracle's value on the same inputs.
 
         Both are pulled back from one random cotangent, so a wrong factor or a cut anywhere shows.
         """
@@ -363,39 +358,13 @@ class Check:
         wanted = " or ".join(kind.__name__ for kind in kinds)
         words = [naming] if isinstance(naming, str) else list(naming)
         named = f" that names {' and '.join(word.replace('|', ' or ') for word in words)}" if words else ""
+        value, raised = None, None
         try:
             with self.guard.learner():
                 value = plain(function(*args, **kwargs))
-        except kinds as raised:
-            if isinstance(raised, NotImplementedError) or (isinstance(raised, ForbiddenError) and self.guard.breaches):
-                self._note_error(call, raised)
-            else:
-                message = str(raised)
-                if all(any(choice.lower() in message.lower() for choice in word.split("|")) for word in words):
-                    self.passed()
-                else:
-                    self.note(
-                        Kind.DID_NOT_RAISE,
-                        call,
-                        f"{type(raised).__name__}: {message or 'no message'}",
-                        f"a {wanted}{named}",
-                        proof=["unnamed"],
-                    )
-        except Exception as raised:
-            if isinstance(raised, NotImplementedError | ImportFailure | ForbiddenError | MemoryError | Stop):
-                self._note_error(call, raised)
-            else:
-                self.note(
-                    Kind.DID_NOT_RAISE,
-                    call,
-                    f"{type(raised).__name__}: {_first_line(raised)}",
-                    f"a {wanted}{named}",
-                    self._line(raised),
-                    {"raised": type(raised).__name__},
-                )
-        except BaseException as raised:
-            self._note_error(call, raised)
-        else:
+        except BaseException as error_got:
+            raised = error_got
+        if raised is None:
             self.note(
                 Kind.DID_NOT_RAISE,
                 call,
@@ -403,6 +372,14 @@ class Check:
                 f"a {wanted}{named}",
                 proof=["returned", evidence(value)],
             )
+        elif is_no_answer(raised):
+            self._note_error(call, raised)
+        elif isinstance(raised, kinds) and _names(str(raised), words):
+            self.passed()
+        else:
+            told = f"{type(raised).__name__}: {first_line(raised)}"
+            proof = {"raised": type(raised).__name__, "named": False}
+            self.note(Kind.DID_NOT_RAISE, call, told, f"a {wanted}{named}", line_of(raised), proof)
         self._note_breaches(call)
 
     def fail_with(self, error: BaseException) -> None:
@@ -414,7 +391,7 @@ class Check:
             self.note(
                 Kind.CRASH,
                 "the check's own use of your code",
-                f"{type(error).__name__}: {_first_line(error)}",
+                f"{type(error).__name__}: {first_line(error)}",
                 "a result",
             )
 
@@ -430,79 +407,18 @@ class Check:
         self.guard.breaches.clear()
 
     def _note_error(self, call: str, error: BaseException) -> None:
-        """An exception out of the learner's code, as the verdict that fits it."""
-        kind, got, expected, where = (
-            Kind.CRASH,
-            f"{type(error).__name__}: {_first_line(error)}",
-            "a result",
-            self._line(error),
-        )
-        if isinstance(error, Stop):
+        """Note an exception out of the learner's code; what the guard refused is noted with its breaches."""
+        if isinstance(error, Stop) or (isinstance(error, ForbiddenError) and self.guard.breaches):
             return
-        if isinstance(error, ForbiddenError):
-            return  # among the guard's breaches
         if isinstance(error, ImportFailure):
-            kind, got, expected, where = self._import_verdict(error)
-        elif isinstance(error, NotImplementedError):
-            kind, got, expected = (
-                Kind.TODO,
-                str(error) or "NotImplementedError",
-                "your code in the place of `raise NotImplementedError`",
-            )
-        elif isinstance(error, MemoryError) or (
-            isinstance(error, RuntimeError) and any(text in str(error) for text in MEMORY_MESSAGES)
-        ):
-            kind, expected = Kind.OUT_OF_MEMORY, f"a result within {self.task.memory_gib:g} GiB"
-            got = asked_for(error) or got
-        elif isinstance(error, OSError) and error.errno == errno.EFBIG:
-            got, expected = (
-                "printed or wrote more than 16 MB: is a print inside a loop?",
-                "a few lines at most",
-            )
-        elif isinstance(error, SystemExit):
-            got, expected = f"called sys.exit({error.code!r})", "a result; the program that calls you goes on"
-        elif isinstance(error, RuntimeError) and "leaf Variable that requires grad" in str(error):
-            kind, expected = (
-                Kind.CHANGED_ITS_INPUT,
-                "its inputs as they were: use the form without the underscore",
-            )
-        self.note(kind, call, got, expected, where, {"raised": type(error).__name__})
-
-    def _import_verdict(self, error: ImportFailure) -> tuple[Kind, str, str, str]:
-        cause = error.cause
-        expected = f"exercises/{self.task.id}.py imports, and defines what its stub defined"
-        if isinstance(cause, ForbiddenError):
             self.guard.breaches.clear()
-            return Kind.FORBIDDEN_SHORTCUT, str(cause), "an answer of your own making", error.where
-        if isinstance(cause, MemoryError) or any(text in str(cause) for text in MEMORY_MESSAGES):
-            return (
-                Kind.OUT_OF_MEMORY,
-                asked_for(cause) or str(error),
-                f"an import within {self.task.memory_gib:g} GiB",
-                error.where,
-            )
-        return Kind.CANNOT_IMPORT, str(error), expected, error.where
-
-    def _line(self, error: BaseException) -> str:
-        """The innermost line of the learner's own that the exception came through."""
-        folder = str(ROOT / "exercises")
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(folder)]
-        if not frames:
-            return ""
-        frame = frames[-1]
-        path = frame.filename[len(str(ROOT)) + 1 :].replace("\\", "/")
-        return f"{path}:{frame.lineno}: {frame.line or ''}".rstrip(": ")
+        verdict = verdict_of(error, call, self.task)
+        self.note(verdict.kind, verdict.call, verdict.got, verdict.expected, verdict.where, verdict.evidence)
 
 
-def asked_for(error: BaseException | None) -> str:
-    """How much memory was asked for, where the message says."""
-    found = re.search(r"tried to allocate (\d+) bytes", str(error))
-    return f"asked for {int(found[1]) / 2**30:,.1f} GiB at once" if found else ""
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else "no message"
+def _names(message: str, words: Iterable[str]) -> bool:
+    """Whether an error's message holds each of the words; ``a|b`` asks for either."""
+    return all(any(choice.lower() in message.lower() for choice in word.split("|")) for word in words)
 
 
 def _tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[str, Tensor]]:

@@ -157,7 +157,8 @@ def difference(
             (i for i, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b),
             min(len(got), len(expected)),
         )
-        where = f"first difference at character {index}: got {got[index : index + 30]!r}, expected {expected[index : index + 30]!r}"
+        one, other = got[index : index + 30], expected[index : index + 30]
+        where = f"first difference at character {index}: got {one!r}, expected {other!r}"
     return Difference(Kind.WRONG_VALUE, describe(got) + at, describe(expected), where)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .misconceptions import Misconception
-from .verdicts import CheckResult, Kind
+from .verdicts import CheckResult, Kind, Verdict
 
 # Losing the process says nothing of the value, and what is still to do has none.
 NAMEABLE = set(Kind) - {
@@ -36,7 +36,11 @@ def misconceptions_of(tests: Path) -> list[Misconception]:
 
 def worth_diagnosing(results: Sequence[CheckResult]) -> list[str]:
     """The checks with a verdict that a misconception could explain."""
-    return [result.check for result in results if any(verdict.kind in NAMEABLE for verdict in result.verdicts)]
+    return [result.check for result in results if any(map(_could_be_named, result.verdicts))]
+
+
+def _could_be_named(verdict: Verdict) -> bool:
+    return verdict.kind in NAMEABLE and verdict.evidence is not None
 
 
 def name(results: Sequence[CheckResult], variants: Mapping[str, Sequence[CheckResult]]) -> None:
@@ -60,9 +64,8 @@ def _matches(mine: Sequence[CheckResult], theirs: Sequence[CheckResult]) -> set[
             twin = other.get((result.check, verdict.comparison))
             if (
                 twin is not None
-                and verdict.kind in NAMEABLE
+                and _could_be_named(verdict)
                 and twin.kind == verdict.kind
-                and verdict.evidence is not None
                 and same_evidence(verdict.evidence, twin.evidence)
             ):
                 found.add((result.check, verdict.comparison))

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,9 +24,11 @@ from typing import Any
 
 from . import ROOT, diagnosis, trees, worker
 from .catalogue import Catalogue, Task, checks_of
+from .crashes import FLOOD
 from .verdicts import CheckResult, Kind, TaskResult, Verdict, check_from_json
 
-LOSSES = 2  # after so many lost processes the rest of a task is not tried
+TIMEOUTS = 6  # after so many checks of a task that took too long, the rest is not tried
+HURRY = 5  # after the first of them, the limit is this many times shorter (but never under a second)
 GRACE = 3.0  # seconds more than a check's own limit before the grader itself ends a worker
 
 Whose = Callable[[Task], trees.Source]
@@ -37,6 +39,7 @@ class Outcome:
     """What came of one worker."""
 
     results: dict[str, CheckResult] = field(default_factory=dict)
+    comparisons: list[dict[str, Any]] = field(default_factory=list)  # of `compare`'s workloads
     lost: Verdict | None = None  # why the process was lost, if it was
     at: str | None = None  # the check it was lost in; None: before the first
     whole: bool = False  # the cause concerns every check of the task
@@ -85,7 +88,7 @@ class Grader:
         self.seconds = seconds
         self.jobs = jobs or max(2, min(8, os.cpu_count() or 2))
         self.diagnose = diagnose
-        self._context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self._queue: list[tuple[worker.Job, Callable[[Outcome], None]]] = []
         self._running: list[_Running] = []
 
@@ -97,7 +100,7 @@ class Grader:
         pending = [task.id for task in tasks]
         try:
             while pending:
-                for task in [task for task in waiting if self._ready(task, waiting, results, tasks)]:
+                for task in [task for task in waiting if self._ready(task, tasks, results)]:
                     waiting.remove(task)
                     self._advance(self._one(task, results), results)
                 self._turn()
@@ -106,9 +109,21 @@ class Grader:
         finally:
             self._stop()
 
-    def _ready(
-        self, task: Task, waiting: Sequence[Task], results: dict[str, TaskResult], tasks: Sequence[Task]
-    ) -> bool:
+    def compare(self, task: Task) -> tuple[list[dict[str, Any]], Verdict | None]:
+        """Run the task's workloads, the learner's code beside the solution's; and why that broke off, if it did."""
+        _warm_up()
+        sources, _ = self._sources(task, {})
+        outcomes: list[Outcome] = []
+        job = replace(self._job(task, sources, ()), compare=True, seconds=self.seconds or 3 * task.seconds)
+        self._queue.append((job, outcomes.append))
+        try:
+            while not outcomes:
+                self._turn()
+        finally:
+            self._stop()
+        return outcomes[0].comparisons, outcomes[0].lost
+
+    def _ready(self, task: Task, tasks: Sequence[Task], results: dict[str, TaskResult]) -> bool:
         """Whether it is known of every earlier piece of this run if it has passed."""
         graded = {other.id for other in tasks}
         needed = [other.id for other in trees.dependencies(task, self.course) if other.id in graded]
@@ -122,16 +137,19 @@ class Grader:
         sources, lent = self._sources(task, results)
         found: dict[str, CheckResult] = {}
         remaining = list(titles)
-        losses = 0
+        timeouts = 0
         while remaining:
-            (outcome,) = yield [self._job(task, sources, remaining)]
+            job = self._job(task, sources, remaining)
+            if timeouts:
+                job = replace(job, seconds=min(job.seconds, max(1.0, job.seconds / HURRY)))
+            (outcome,) = yield [job]
             found |= outcome.results
             remaining = [check for check in remaining if check not in found]
             if outcome.lost is None:
                 for check in remaining:
                     found[check] = CheckResult(check, titles[check], [_not_reported(task)])
                 break
-            losses += 1
+            timeouts += outcome.lost.kind == Kind.TIMEOUT
             if outcome.at is not None and not outcome.whole:
                 found[outcome.at] = CheckResult(
                     outcome.at,
@@ -140,7 +158,7 @@ class Grader:
                     outcome.results.get("", CheckResult("", "")).printed,
                 )
                 remaining = [check for check in remaining if check != outcome.at]
-            if outcome.at is None or outcome.whole or losses >= LOSSES:
+            if outcome.at is None or outcome.whole or timeouts >= TIMEOUTS:
                 for check in remaining:
                     found[check] = CheckResult(check, titles[check], [outcome.lost])
                 break
@@ -247,6 +265,8 @@ class Grader:
             if result.check in run.job.checks:
                 outcome.results[result.check] = result
                 outcome.at = None if result.check == outcome.at else outcome.at
+        elif "comparison" in message:
+            outcome.comparisons.append(message["comparison"])
         elif "breach" in message:
             expected = "a module that leaves torch, pytest and the course as they are"
             outcome.lost = Verdict(
@@ -331,14 +351,14 @@ def _loss(run: _Running, code: int | None) -> Verdict:
     except OSError:
         trace = ""
     task = run.job.task
-    where = _last_line(trace)
+    where = _last_line(trace, run.job)
     call = f"a call in {run.outcome.at}" if run.outcome.at else f"import {task.module}"
     limit = f"{run.job.seconds:g} s"
     if run.killed == "flood":
         return Verdict(
             Kind.CRASH,
             call,
-            "printed more than 16 MB: is a print inside a loop?",
+            FLOOD,
             "a few lines at most",
             where,
         )
@@ -370,15 +390,15 @@ def _loss(run: _Running, code: int | None) -> Verdict:
     )
 
 
-def _last_line(trace: str) -> str:
+def _last_line(trace: str, job: worker.Job) -> str:
     """The innermost line of the learner's in an interpreter's trace (innermost first)."""
     folder = str(ROOT / "exercises")
     for path, line, function in re.findall(r'File "([^"]+)", line (\d+) in (\S+)', trace):
         if path.startswith(folder):
             shown = Path(path).relative_to(ROOT).as_posix()
-            with contextlib.suppress(OSError, IndexError):
-                text = Path(path).read_text(encoding="utf-8").splitlines()[int(line) - 1].strip()
-                return f"{shown}:{line}: {text}"
+            text = next((source.text for source in job.sources.values() if source.path == path), None) or ""
+            with contextlib.suppress(IndexError):
+                return f"{shown}:{line}: {text.splitlines()[int(line) - 1].strip()}"
             return f"{shown}:{line}, in {function}"
     return ""
 

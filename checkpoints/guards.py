@@ -156,16 +156,6 @@ class Guard:
 
     def _put_back(self, gradients: bool) -> None:
         """Undo and note what the learner's code changed in torch, pytest and Python themselves."""
-        for name, space, saved in self._saved:
-            now = vars(space)
-            if len(now) == len(saved) and all(map(_is, now.values(), saved.values())):
-                continue
-            for key, value in saved.items():
-                if now.get(key, _GONE) is not value:
-                    setattr(space, key, value)
-                    self.breaches.append(f"replaced {name}.{key}: leave it as it is, the grader has its own")
-            for key in vars(space).keys() - saved.keys():  # torch adds to itself lazily; that is no breach
-                saved[key] = vars(space)[key]
         dtype, threads = self._modes
         if torch.get_default_dtype() != dtype:
             torch.set_default_dtype(dtype)
@@ -176,9 +166,25 @@ class Guard:
         if torch.is_grad_enabled() != gradients:
             torch.set_grad_enabled(gradients)
             self.breaches.append("left gradients switched off for everybody: use `with torch.no_grad():`")
+        for name, space, saved in self._saved:
+            now = vars(space)
+            if len(now) == len(saved) and all(map(_is, now.values(), saved.values())):
+                continue
+            for key, value in saved.items():
+                if now.get(key, _GONE) is not value:
+                    setattr(space, key, value)
+                    self.breaches.append(f"replaced {name}.{key}: {_LEAVE}")
+            for key in vars(space).keys() - saved.keys():
+                value = vars(space)[key]
+                if isinstance(space, type) and not str(getattr(value, "__module__", "")).startswith("torch"):
+                    delattr(space, key)  # it would hide what the class inherits
+                    self.breaches.append(f"replaced {name}.{key}: {_LEAVE}")
+                else:
+                    saved[key] = value  # torch adds to itself lazily: no breach
 
 
 _GONE = object()
+_LEAVE = "leave it as it is, the grader has its own"
 
 
 def _is(left: object, right: object) -> bool:

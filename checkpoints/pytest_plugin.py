@@ -1,4 +1,4 @@
-"""Teaches pytest the course: the fixture ``check``, whose code ``exercises`` is, and verdicts in the place of tracebacks.
+"""Teaches pytest the course: the fixture ``check``, whose code ``exercises`` is, verdicts instead of tracebacks.
 
 The grader's worker runs pytest with this plugin in a process that can be lost. An editor that runs a task's tests
 itself gets the same verdicts from the learner's files, without the isolation.

@@ -9,6 +9,7 @@ import ast
 import difflib
 import importlib.machinery
 import importlib.util
+import linecache
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -96,6 +97,7 @@ class Missing:
         raise object.__getattribute__(self, "_failure")
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
+        """Raise the failure: there is nothing to call."""
         raise object.__getattribute__(self, "_failure")
 
 
@@ -115,10 +117,14 @@ class _Loader(importlib.machinery.SourceFileLoader):
         self._guard = guard
 
     def get_code(self, fullname: str) -> Any:
+        """Compile the text that stands for the task."""
         # Never from __pycache__: its time stamps are too coarse for two saves within a second.
-        return compile(self._source.text or "", self.path, "exec", dont_inherit=True)
+        text = self._source.text or ""
+        linecache.cache[self.path] = (len(text), None, text.splitlines(keepends=True), self.path)
+        return compile(text, self.path, "exec", dont_inherit=True)
 
     def exec_module(self, module: ModuleType) -> None:
+        """Run it, guarded; what then is missing is made up by `Missing`."""
         shown = f"{PACKAGE}/" + "/".join(module.__name__.split(".")[1:]) + ".py"
         failure = None
         try:

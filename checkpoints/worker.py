@@ -37,6 +37,7 @@ class Job:
     checks: tuple[str, ...]  # the checks to run, of those in the task's tests
     seconds: float  # how long one check may run
     scratch: str  # a folder for the output and the trace of a lost process
+    compare: bool = False  # run the task's workloads beside the solution's, not its checks
 
     @property
     def output(self) -> Path:
@@ -113,7 +114,7 @@ def _run_pytest(job: Job, channel: Connection, trace: IO[str]) -> None:
     from .verdicts import CheckResult, check_to_json
 
     torch.set_num_threads(1)  # several tasks are graded side by side, and sums come out in one order
-    guard = Guard(job.task.forbidden, job.task.processes)
+    guard = Guard(() if job.compare else job.task.forbidden, job.task.processes)
     guard.watch_system()
     session = pytest_plugin.Session(job.course, job.seed, lambda task: guard)
 
@@ -129,14 +130,25 @@ def _run_pytest(job: Job, channel: Connection, trace: IO[str]) -> None:
 
     def finished(result: CheckResult) -> None:
         faulthandler.cancel_dump_traceback_later()
-        sys.stdout.flush()
         result.printed = printed(job.output)
+        os.ftruncate(1, 0)
+        with contextlib.suppress(OSError):  # what did not fit into the file is still in the buffer
+            sys.stdout.flush()
         _send(channel, {"check": check_to_json(result)})
 
     session.started, session.finished = started, finished
     pytest_plugin.Session.current = session
     trees.Tree(job.course, job.sources, guard.learner).install()
     arm()  # importing may hang too
+    if job.compare:
+        from . import comparing
+
+        def tell(message: dict[str, Any]) -> None:
+            arm()
+            _send(channel, message)
+
+        comparing.measure(job, guard, tell)
+        return
     importing = [job.task.id, *(other for other in job.sources if not job.sources[other].lent)]
     for name in importing:
         __import__(job.course.task(name).module)

@@ -168,7 +168,7 @@ _TYPE_NAMES = {
 }
 
 
-def _checked(table: dict[str, Any], keys: dict[str, tuple[type, bool]], where: str) -> dict[str, Any]:
+def _checked(table: dict[str, Any], keys: dict[str, tuple[Any, bool]], where: str) -> dict[str, Any]:
     """The table, if it has just the keys it should, each of its type."""
     for key in table:
         if key not in keys:
@@ -179,7 +179,7 @@ def _checked(table: dict[str, Any], keys: dict[str, tuple[type, bool]], where: s
             if required:
                 raise CatalogueError(f"{where}{key}: missing")
             continue
-        value = table[key]
+        value: Any = table[key]
         if kind is float and type(value) is int:
             value = table[key] = float(value)
         if type(value) is not kind:

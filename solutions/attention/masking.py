@@ -29,7 +29,6 @@ def causal_mask(length: int, *, past: int = 0, device: torch.device | None = Non
         >>> causal_mask(2, past=1)
         tensor([[ True,  True, False],
                 [ True,  True,  True]])
-
     """
     if length < 0:
         raise ValueError(f"length must be at least 0, got {length}")
@@ -57,7 +56,6 @@ def padding_mask(lengths: Tensor, size: int | None = None) -> Tensor:
         >>> padding_mask(torch.tensor([1, 3]))[:, 0, 0]
         tensor([[ True, False, False],
                 [ True,  True,  True]])
-
     """
     if lengths.dim() != 1:
         raise ValueError(f"lengths must have one axis (B,), got shape {tuple(lengths.shape)}")
@@ -87,7 +85,6 @@ def combine_masks(*masks: Tensor | None) -> Tensor | None:
         >>> combine_masks(causal_mask(2), None, torch.tensor([True, False]))
         tensor([[ True, False],
                 [ True, False]])
-
     """
     combined: Tensor | None = None
     for mask in masks:
@@ -114,7 +111,6 @@ def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
         >>> masked_softmax(torch.zeros(2, 2), torch.tensor([[True, False], [False, False]]))
         tensor([[1., 0.],
                 [0., 0.]])
-
     """
     if mask is None:
         return scores.softmax(dim=-1)

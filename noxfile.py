@@ -1,0 +1,106 @@
+"""The course's sessions: one for each sprint, made from the catalogue, and the verbs.
+
+Each is a thin call of `python -m checkpoints` in the one environment that they share.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+if sys.version_info < (3, 11):  # noqa: UP036  (nox itself may run on an older one)
+    raise SystemExit("The course needs Python 3.11 or newer; nox runs on " + sys.version.split()[0] + ".")
+
+import nox
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT))
+
+from checkpoints import catalogue, environment  # noqa: E402
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["ladder"]
+nox.options.default_venv_backend = "none"  # one environment for all of them, made by checkpoints/environment.py
+
+try:
+    COURSE = catalogue.load()
+except catalogue.CatalogueError as error:
+    raise SystemExit(f"The catalogue is malformed: {error}") from None
+
+
+def checkpoints(session: nox.Session, *arguments: str) -> None:
+    """Run `python -m checkpoints` in the course's environment; where it fails, its closing line is nox's last."""
+    run(session, "-m", "checkpoints", *arguments)
+
+
+def run(session: nox.Session, *arguments: str) -> None:
+    """Run the environment's Python."""
+    try:
+        python = environment.ready(ROOT)
+    except environment.InstallError as error:
+        session.error(str(error))
+    with tempfile.TemporaryDirectory(prefix="checkpoints-") as folder:
+        closing = Path(folder, "closing.txt")
+        process = subprocess.Popen(
+            [str(python), *arguments], cwd=ROOT, env={**os.environ, "CHECKPOINTS_CLOSING": str(closing)}
+        )
+        while True:
+            try:
+                code = process.wait()
+                break
+            except KeyboardInterrupt:  # the process has had it too, and ends by itself
+                continue
+        if code:
+            text = closing.read_text(encoding="utf-8") if closing.exists() else f"exit status {code}"
+            session.error(text.strip().rstrip("."))
+
+
+def _sprint_session(sprint: catalogue.Sprint) -> Callable[[nox.Session], None]:
+    def grade(session: nox.Session) -> None:
+        checkpoints(session, "grade", sprint.name, *session.posargs)
+
+    grade.__doc__ = f"{sprint.title}: {len(sprint.tasks)} tasks, {sprint.points} points."
+    return grade
+
+
+for _sprint in COURSE.sprints:
+    nox.session(name=f"sprint-{_sprint.name}")(_sprint_session(_sprint))
+
+
+def _verb(verb: str, description: str) -> None:
+    def session_function(session: nox.Session) -> None:
+        checkpoints(session, verb, *session.posargs)
+
+    session_function.__doc__ = description
+    nox.session(name=verb)(session_function)
+
+
+_verb("ladder", "Grade the sprints in order, up to the first that is unfinished (plain `nox` does this).")
+_verb("next", "Where to go on, and why.")
+_verb("progress", "The ladder with your points.")
+_verb("hint", "A hint: `nox -s hint -- TASK`; three rungs, one a call.")
+_verb("compare", "Your code beside the solution: `nox -s compare -- TASK`.")
+_verb("reset", "The stub again: `nox -s reset -- TASK`; your text is kept in a backup.")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The course proves itself: stubs fail, solutions pass, wrong answers are caught and named."""
+    run(session, "-m", "pytest", "tests/course", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, types, and that the stubs are what the generator makes."""
+    run(session, "-m", "ruff", "check", ".")
+    run(session, "-m", "ruff", "format", "--check", ".")
+    run(session, "-m", "mypy")
+    checkpoints(session, "stubs", "--check")
+
+
+@nox.session
+def stubs(session: nox.Session) -> None:
+    """For maintainers: write the stubs anew from the solutions; a file that was worked on is left alone."""
+    checkpoints(session, "stubs", *session.posargs)

@@ -1,0 +1,202 @@
+"""Tensors: whole arrays at once, never a Python loop over their entries.
+
+A loop in Python costs about a microsecond at every step; one torch operation on a whole tensor costs that once.
+So every function here does the same few operations whatever the sizes are. They are built from three ideas:
+*broadcasting* (an axis of size 1 stretches to fit), *indexing* with a tensor of whole numbers, and *views* (another
+shape and other strides over the same memory).
+
+Symbols: N and M are numbers of points and D their dimension; C is a number of classes; B sequences of length T
+stand in a batch, and K entries of each are picked; W is a number of windows; `...` is any number of axes, also none.
+"""
+
+import torch
+from torch import Tensor
+
+
+def pairwise_distances(points: Tensor, others: Tensor) -> Tensor:
+    """Measure the Euclidean distance of each point from each of the others.
+
+    Args:
+        points: (..., N, D), of a floating dtype.
+        others: (..., M, D), of the same dtype; the axes before the last two broadcast against those of `points`.
+
+    Returns:
+        Distances (..., N, M) of that dtype, as exact as the differences of the coordinates are: points that lie
+        near each other and far from the origin do not suffer, and equal points have distance exactly 0. The
+        gradient is finite everywhere: equal points, where none is defined, get 0.
+
+    Raises:
+        TypeError: `points` or `others` is not of a floating dtype; the message gives the dtype.
+        ValueError: either has fewer than two axes, or their last axes differ in size; the message gives both shapes.
+
+    Example:
+        >>> pairwise_distances(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 0.0], [3.0, 0.0]]))
+        tensor([[0., 3.],
+                [5., 4.]])
+
+    """
+    for tensor in (points, others):
+        _check_floating(tensor)
+    if min(points.ndim, others.ndim) < 2 or points.shape[-1] != others.shape[-1]:
+        raise ValueError(f"expected (..., N, D) and (..., M, D), got {tuple(points.shape)} and {tuple(others.shape)}")
+    # |x - y|² = |x|² + |y|² - 2 x·y would need no (N, M, D) in memory, but subtracts large numbers that are nearly
+    # equal: in float32, points 1e4 away from the origin would lose every digit of a distance of 1.
+    differences = points.unsqueeze(-2) - others.unsqueeze(-3)  # (..., N, 1, D) - (..., 1, M, D) -> (..., N, M, D)
+    # The norm knows its own corner: its gradient at 0 is 0, where that of sqrt(sum of squares) is 0 · inf = NaN.
+    return torch.linalg.vector_norm(differences, dim=-1)
+
+
+def one_hot(indices: Tensor, classes: int, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Write each index as a row with a one at its place and zeros elsewhere.
+
+    Args:
+        indices: (...), whole numbers of any integer dtype, from 0 to C - 1.
+        classes: their number C.
+        dtype: of the result.
+
+    Returns:
+        (..., C) of that dtype.
+
+    Raises:
+        TypeError: `indices` are not whole numbers; the message gives their dtype.
+        ValueError: an index is negative, or not below `classes`; the message gives the index and `classes`.
+
+    Example:
+        >>> one_hot(torch.tensor([2, 0]), 3)
+        tensor([[0., 0., 1.],
+                [1., 0., 0.]])
+
+    """
+    _check_indices(indices, classes)
+    every_class = torch.arange(classes, device=indices.device)  # (C,)
+    return (indices.unsqueeze(-1) == every_class).to(dtype)  # (..., 1) == (C,) -> (..., C)
+
+
+def batched_gather(values: Tensor, indices: Tensor) -> Tensor:
+    """Pick entries of each sequence of a batch, other ones in each.
+
+    Args:
+        values: (B, T, ...), of any dtype.
+        indices: (B, K), whole numbers of any integer dtype, from 0 to T - 1; one may be picked more than once.
+
+    Returns:
+        (B, K, ...) of the dtype of `values`: entry [b, k] is ``values[b, indices[b, k]]``. The gradient of an entry
+        that was picked more than once is the sum over its copies.
+
+    Raises:
+        TypeError: `indices` are not whole numbers; the message gives their dtype.
+        ValueError: `values` has fewer than two axes, `indices` has not exactly two, or their batches differ in size
+            (the message gives both shapes); or an index is negative, or not below T (it gives the index and T).
+
+    Example:
+        >>> batched_gather(torch.tensor([[10, 11, 12], [20, 21, 22]]), torch.tensor([[2, 0], [1, 1]]))
+        tensor([[12, 10],
+                [21, 21]])
+
+    """
+    if values.ndim < 2 or indices.ndim != 2 or len(values) != len(indices):
+        raise ValueError(f"expected (B, T, ...) and (B, K), got {tuple(values.shape)} and {tuple(indices.shape)}")
+    _check_indices(indices, values.shape[1])
+    batch = torch.arange(len(values), device=indices.device).unsqueeze(-1)  # (B, 1)
+    return values[batch, indices.long()]  # the two indices broadcast to (B, K); uint8 alone would mean a mask
+
+
+def sliding_windows(values: Tensor, size: int, step: int = 1) -> Tensor:
+    """See the last axis as windows that overlap, without copying anything.
+
+    Args:
+        values: (..., T), of at least one axis and any dtype and strides.
+        size: length of a window, from 1 to T.
+        step: how far each window starts behind the one before, at least 1.
+
+    Returns:
+        A view (..., W, size) of the memory of `values`, with W = (T - size) // step + 1 windows, as many as fit:
+        entry [..., w, i] is ``values[..., w * step + i]``. Windows share their entries, so what is written into
+        one shows in others. Gradients flow back through it.
+
+    Raises:
+        ValueError: `size` is less than 1 or greater than T, or `step` is less than 1; the message names which,
+            and its value.
+
+    Example:
+        >>> sliding_windows(torch.arange(6), 3, step=2)
+        tensor([[0, 1, 2],
+                [2, 3, 4]])
+
+    """
+    length = values.shape[-1]
+    if not 1 <= size <= length:
+        raise ValueError(f"size must be from 1 to the length {length}, got {size}")
+    if step < 1:
+        raise ValueError(f"step must be at least 1, got {step}")
+    # A stride says how far apart in memory two neighbours along an axis lie. Two axes may walk the same memory:
+    # the next window starts `step` entries on, the next entry of a window is one on.
+    *lead, stride = values.stride()
+    windows = (length - size) // step + 1
+    return values.as_strided((*values.shape[:-1], windows, size), (*lead, step * stride, stride))
+
+
+def softmax(logits: Tensor, dim: int = -1) -> Tensor:
+    """Turn logits into probabilities, exp(logits) over its sum, however large or small they are.
+
+    Args:
+        logits: of any shape with at least one axis and a floating dtype; each is finite or -inf.
+        dim: the axis that shares a probability of 1; negative counts from the last.
+
+    Returns:
+        Probabilities of the shape and dtype of `logits`, with no overflow on the way; -inf gets exactly 0. Where
+        all along `dim` is -inf, there is no such distribution: NaN, as torch's own.
+
+    Raises:
+        TypeError: `logits` are not of a floating dtype; the message gives the dtype.
+
+    Example:
+        >>> softmax(torch.tensor([10000.0, 10000.0, -float("inf")]))
+        tensor([0.5000, 0.5000, 0.0000])
+
+    """
+    exponentials = _below_maximum(logits, dim).exp()
+    return exponentials / exponentials.sum(dim, keepdim=True)
+
+
+def log_softmax(logits: Tensor, dim: int = -1) -> Tensor:
+    """Logarithm of the softmax, right also where a probability is too small for its dtype.
+
+    Args:
+        logits: of any shape with at least one axis and a floating dtype; each is finite or -inf.
+        dim: the axis that shares a probability of 1; negative counts from the last.
+
+    Returns:
+        Log-probabilities of the shape and dtype of `logits`: finite wherever the logit is, though the probability
+        may be as small as exp(-20000); -inf gets -inf. Where all along `dim` is -inf: NaN, as torch's own.
+
+    Raises:
+        TypeError: `logits` are not of a floating dtype; the message gives the dtype.
+
+    Example:
+        >>> log_softmax(torch.tensor([0.0, -10000.0]))
+        tensor([     0., -10000.])
+
+    """
+    shifted = _below_maximum(logits, dim)
+    return shifted - shifted.exp().sum(dim, keepdim=True).log()
+
+
+def _below_maximum(logits: Tensor, dim: int) -> Tensor:
+    """Shift the logits so that the largest along the axis is 0: no exponential overflows, and one of them is 1."""
+    _check_floating(logits)
+    # A shift changes no probability, so none of the gradient belongs to it.
+    return logits - logits.detach().amax(dim, keepdim=True)
+
+
+def _check_floating(tensor: Tensor) -> None:
+    if not tensor.is_floating_point():
+        raise TypeError(f"expected a floating dtype, got {tensor.dtype}")
+
+
+def _check_indices(indices: Tensor, size: int) -> None:
+    if indices.dtype == torch.bool or indices.is_floating_point() or indices.is_complex():
+        raise TypeError(f"indices must be whole numbers, got {indices.dtype}")
+    outside = indices[(indices < 0) | (indices >= size)]
+    if len(outside):
+        raise ValueError(f"an index must be at least 0 and below {size}, got {int(outside[0])}")
