@@ -54,7 +54,7 @@ def sliding_window_mask(length: int, window: int, *, past: int = 0, device: torc
 def strided_mask(length: int, stride: int, *, past: int = 0, device: torch.device | None = None) -> Tensor:
     """Let each position see the last `stride` positions, and before them every `stride`-th, counted back from it.
 
-    The strided pattern of the Sparse Transformer, both of its parts in one mask (Child et al. 2019, section 4.2). Two
+    The strided pattern of the Sparse Transformer, both of its parts in one mask (Child et al. 2019, section 4.3). Two
     layers of it join any position to all before it; with a stride near sqrt(T), each row has only about 2 * sqrt(T)
     keys.
 
@@ -236,7 +236,7 @@ def plot_attention(weights: Tensor, tokens: Sequence[str] | None = None, *, mask
     hidden = weights == 0 if mask is None else ~mask
     heads = weights.detach().masked_fill(hidden, float("nan")).to("cpu", torch.float64).reshape(-1, queries, keys)
     colours = colormaps["viridis"].with_extremes(bad="lightgrey")  # a NaN is drawn as "bad"
-    highest = float(heads.nan_to_num().max())
+    highest = float(heads.nan_to_num().max()) or 1.0  # a scale must not be empty
     columns = min(len(heads), 4)
     rows = -(-len(heads) // columns)
     width, height = (min(max(1.5, 0.2 * size), 6.0) for size in (keys, queries))  # inches

@@ -137,10 +137,7 @@ def to_markdown(summary: Summary) -> str:
     """
     lines = ["| Layer | Type | Output shape | Parameters |", "| --- | --- | --- | ---: |"]
     for layer in summary.layers:
-        if layer.outputs is None:
-            shapes = "not called"
-        else:
-            shapes = ", ".join(map(str, layer.outputs)) or "no tensor"
+        shapes = "not called" if layer.outputs is None else ", ".join(map(str, layer.outputs)) or "no tensor"
         name = f"`{_escaped(layer.name)}`" if layer.name else ""
         lines.append(f"| {name} | {_escaped(layer.type)} | {shapes} | {layer.parameters:,} |")
     lines += ["", f"{summary.parameters:,} parameters, {summary.trainable:,} of them trainable"]

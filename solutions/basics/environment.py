@@ -1,9 +1,9 @@
 """Is this the environment that the project asks for, and which device is there to compute on?
 
 A project says in the table `[project]` of its `pyproject.toml` which packages it needs (PEP 621), each as a
-requirement (PEP 508) such as ``torch==2.13.0``. Installers read the same lines, `uv pip install -r pyproject.toml` or
-`pip install .`; what they made of them is told by `importlib.metadata`. The package `packaging`, which pytest brings
-along, knows the rules for requirements, names and versions: pip itself follows them with it.
+requirement (PEP 508) such as ``torch==2.13.0``. Installers read these lines (`uv pip install -r pyproject.toml`); what
+came of it is told by `importlib.metadata`. The package `packaging`, which pytest brings along, knows the rules for
+requirements, names and versions: pip itself uses it.
 """
 
 import importlib.metadata

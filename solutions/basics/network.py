@@ -2,7 +2,7 @@
 
 Everything that `torch.nn`, autograd and `torch.optim` do for larger networks is here in the open.
 
-Symbols: B examples in a batch, D numbers in each, H hidden units, C classes.
+Symbols: B examples in a batch, at least one, D numbers in each, H hidden units, C classes.
 """
 
 import math
@@ -176,7 +176,7 @@ class OneHiddenLayerNetwork:
         inputs, hidden, logits = self._kept
         _check_targets(targets, logits)
         # The logarithm of the loss undoes the exponentials of the softmax: what remains is predicted - right.
-        right = one_hot(targets, logits.shape[1]).to(logits.dtype)
+        right = one_hot(targets, logits.shape[1], dtype=logits.dtype)  # (B, C)
         logits_gradient = (softmax(logits, -1) - right) / len(targets)  # (B, C)
         hidden_gradient = logits_gradient @ self.output_weight  # (B, H)
         sums_gradient = hidden_gradient * (1 - hidden**2)  # (B, H), through the tanh

@@ -25,10 +25,10 @@ MISCONCEPTIONS = [
         "attention divided by the square root of the number of keys, not of their width",
         ("query.shape[-1] ** -0.5 if scale", "key.shape[-2] ** -0.5 if scale"),
     ),
-    Misconception("attention that ignores the `scale` it is given", ("if scale is None else scale", "")),
     Misconception(
         "attention that takes a scale of 0 for none given", ("if scale is None else scale", "if not scale else scale")
     ),
+    Misconception("attention that ignores the `scale` it is given", ("if scale is None else scale", "")),
     Misconception("attention that divides by `scale`", ("(query * scale) @", "(query / scale) @")),
     Misconception(
         "softmax over the queries: the columns sum to 1",
@@ -106,10 +106,6 @@ MISCONCEPTIONS = [
             "weights = weights * kept.div_(1.0 - dropout)",
             "return (result := weights @ value) * torch.empty_like(result).bernoulli_(1.0 - dropout, generator=generator).div_(1.0 - dropout)",
         ),
-    ),
-    Misconception(
-        "attention detached from the queries' and keys' gradients",
-        ("return weights @ value", "return weights.detach() @ value"),
     ),
 ]
 
@@ -257,16 +253,16 @@ def test_shapes_and_dtypes(check: Check) -> None:
     lone = check.draw.normal(1, 1, value_width)
     one = check.draw.normal(1, 1, width), check.draw.normal(1, 1, width), lone
     check(scaled_dot_product_attention, *one).equals(lone, note="one key gets all the attention")
-    query, key = check.draw.normal(2, 3, length, width), check.draw.normal(2, 1, keys, width)
+    query, key = check.draw.normal(2, 3, length, width, scale=0.5), check.draw.normal(2, 1, keys, width)
     value = check.draw.normal(2, 1, keys, value_width)
     expected = F.scaled_dot_product_attention(query, key.expand(2, 3, -1, -1), value.expand(2, 3, -1, -1))
     check(scaled_dot_product_attention, query, key, value).equals(
         expected, note="one head of keys for three of queries"
     )
     for dtype in (torch.bfloat16, torch.float64):
-        flat = query[0, 0].to(dtype), key[0, 0].to(dtype), value[0, 0].to(dtype)
-        expected = F.scaled_dot_product_attention(*(tensor.double() for tensor in flat))
-        check(scaled_dot_product_attention, *flat).equals(expected.to(dtype))
+        one_query, one_key, one_value = query[0, 0].to(dtype), key[0, 0].to(dtype), value[0, 0].to(dtype)
+        expected = F.scaled_dot_product_attention(one_query.double(), one_key.double(), one_value.double())
+        check(scaled_dot_product_attention, one_query, one_key, one_value).equals(expected.to(dtype))
 
 
 def test_huge_scores(check: Check) -> None:

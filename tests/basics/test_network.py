@@ -4,6 +4,7 @@ The oracle is the same network written once more with torch's own functions, and
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -170,7 +171,10 @@ MISCONCEPTIONS = [
             "losses = []\n",
             "losses: list[float] = []\n    network.forward(inputs)\n    gradients = network.backward(targets)\n",
         ),
-        ("gradients = network.backward(targets)\n        for", "for"),
+        (
+            "gradients = network.backward(targets)\nfor name, parameter in network.parameters().items():",
+            "for name, parameter in network.parameters().items():",
+        ),
     ),
     Misconception(
         "the loss after each step, not before it",
@@ -267,7 +271,7 @@ def _gradients(check: Check, network: Any, inputs: Tensor, targets: Tensor) -> d
     answer.satisfies(named, got=got, expected=f"a dict with the keys {list(NAMES)}")
     if not named:
         raise Stop
-    return {name: check.run(f"{answer.call}[{name!r}]", lambda: gradients[name]) for name in NAMES}
+    return {name: check.run(f"{answer.call}[{name!r}]", partial(gradients.get, name)) for name in NAMES}
 
 
 # Inputs 0 and 1 make sums of -ln(3)/2 and +ln(3)/2 in the only hidden unit, whose tanh is -1/2 and +1/2. The second
@@ -297,14 +301,10 @@ def test_forward_against_torch(check: Check) -> None:
         check(network.forward, inputs).equals(_oracle(weights, inputs))
 
 
-def test_loss_by_hand(check: Check) -> None:
-    """Probabilities of 1/4 and 3/4 for the right class: the loss is the mean of ln 4 and ln 4/3."""
+def test_loss(check: Check) -> None:
+    """Probabilities 1/4 and 3/4 of what is right: the mean of ln 4 and ln 4/3; and against torch, up to logits of 1e4."""
     logits = torch.tensor([[1.0, 1 - LN3], [1.0, 1 + LN3]])
     check(cross_entropy, logits, torch.tensor([1, 1])).equals(torch.tensor((math.log(4) + math.log(4 / 3)) / 2))
-
-
-def test_loss_against_torch(check: Check) -> None:
-    """Any logits, float64, and logits of 1e4, whose exponentials are not finite."""
     batch, classes = check.draw.size(), check.draw.size()
     targets = check.draw.integers(0, classes, batch)
     logits = check.draw.strided(batch, classes, dtype=torch.float64)
@@ -373,8 +373,8 @@ def test_backward_numerically(check: Check) -> None:
         gradients[name].equals(expected, rtol=0, atol=1e-7, note="by central differences of your forward pass")
 
 
-def test_backward_properties(check: Check) -> None:
-    """The batch twice over has the same mean gradient; the output biases' gradients sum to 0."""
+def test_backward_of_a_mean(check: Check) -> None:
+    """A batch twice over has the gradients of the batch; with logits of 1e4 and saturated units they are finite."""
     weights = _weights(check.draw, 3, 4, 3)
     network = _network(check, weights)
     inputs, targets = check.draw.normal(5, 3), check.draw.integers(0, 3, 5)
@@ -382,24 +382,16 @@ def test_backward_properties(check: Check) -> None:
     twice = _gradients(check, network, torch.cat([inputs, inputs]), torch.cat([targets, targets]))
     for name in NAMES:
         twice[name].equals(expected[name], note="as for the batch once")
-    bias = twice["output_bias"]
-    if not bias.failed:
-        total = float(bias.value.sum())
-        bias.satisfies(abs(total) < 1e-5, got=f"a sum of {total:.3g}", expected="0: what one class gains the rest lose")
-
-
-def test_backward_extremes(check: Check) -> None:
-    """Logits of 1e4 and tanh units at their ends: finite, and the gradient of a hopeless unit is 0."""
     weights = {
         "hidden_weight": torch.tensor([[100.0, 0.0], [0.0, 1.0]]),
         "hidden_bias": torch.zeros(2),
         "output_weight": torch.tensor([[1e4, 0.0], [-1e4, 0.0]]),
         "output_bias": torch.zeros(2),
     }
-    gradients = _gradients(check, _network(check, weights), torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
-    gradients["output_bias"].equals(torch.tensor([1.0, -1.0]))
-    gradients["output_weight"].equals(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
-    gradients["hidden_weight"].equals(torch.zeros(2, 2), note="the first unit is saturated, the second unheard")
+    extreme = _gradients(check, _network(check, weights), torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
+    extreme["output_bias"].equals(torch.tensor([1.0, -1.0]))
+    extreme["output_weight"].equals(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]))
+    extreme["hidden_weight"].equals(torch.zeros(2, 2), note="the first unit is saturated, the second unheard")
 
 
 def test_backward_again(check: Check) -> None:
@@ -426,22 +418,16 @@ def test_forward_refuses(check: Check) -> None:
 
 
 def test_backward_refuses(check: Check) -> None:
-    """Backward before forward, targets that are no class, and targets of another shape are refused by name."""
-    network = _network(check, _weights(check.draw, 2, 4, 3))
+    """Backward before forward, and targets that are no class or of another shape, are refused by name."""
+    network = _network(check, _weights(check.draw, 2, 4, 5))
     check.raises(RuntimeError, network.backward, torch.tensor([0]), naming="forward")
-    check(network.forward, check.draw.normal(2, 2))
-    check.raises(ValueError, network.backward, torch.tensor([0, 3]), naming="3")
-    check.raises(ValueError, network.backward, torch.tensor([-7, 0]), naming=("-7", "3"))
-    check.raises(ValueError, network.backward, torch.tensor([0, 1, 2]), naming="(3,)|[3]")
-    check.raises(ValueError, network.backward, torch.tensor([[0], [1]]), naming="(2, 1)|[2, 1]")
-
-
-def test_loss_refuses(check: Check) -> None:
-    """The loss refuses targets that are no class, and targets of another shape."""
-    logits = check.draw.normal(2, 5)
-    check.raises(ValueError, cross_entropy, logits, torch.tensor([0, 8]), naming=("8", "5"))
-    check.raises(ValueError, cross_entropy, logits, torch.tensor([-7, 0]), naming=("-7", "5"))
-    check.raises(ValueError, cross_entropy, logits, torch.tensor([0, 1, 2]), naming="(3,)|[3]")
+    logits = check(network.forward, check.draw.normal(2, 2)).has(shape=(2, 5)).value.clone()
+    for function, before in ((network.backward, ()), (cross_entropy, (logits,))):
+        check.raises(ValueError, function, *before, torch.tensor([0, 8]), naming=("8", "5"))
+        check.raises(ValueError, function, *before, torch.tensor([0, 5]), naming="5")
+        check.raises(ValueError, function, *before, torch.tensor([-7, 0]), naming=("-7", "5"))
+        check.raises(ValueError, function, *before, torch.tensor([0, 1, 2]), naming="(3,)|[3]")
+        check.raises(ValueError, function, *before, torch.tensor([[0], [1]]), naming="(2, 1)|[2, 1]")
 
 
 def test_initial_scale(check: Check) -> None:
@@ -507,19 +493,11 @@ def test_train_follows_the_gradient(check: Check) -> None:
         losses.append(functional.cross_entropy(_oracle(weights, inputs), targets).item())
         gradients = _oracle_gradients(weights, inputs, targets)
         weights = {name: weight - rate * gradients[name] for name, weight in weights.items()}
+    check(train, network, inputs, targets, steps=0, learning_rate=rate).equals([], note="no step, no loss")
     answer = check(train, network, inputs, targets, steps=3, learning_rate=rate)
     for name, weight in weights.items():
         _parameter(check, network, name, " after three steps of train").equals(weight)
     answer.equals(losses, note="the loss before each step")
-
-
-def test_train_without_steps(check: Check) -> None:
-    """No steps: no losses, and the network as it was."""
-    weights = _weights(check.draw, 2, 3, 2)
-    network = _network(check, weights)
-    check(train, network, check.draw.normal(4, 2), torch.tensor([0, 1, 1, 0]), steps=0, learning_rate=1.0).equals([])
-    for name, weight in weights.items():
-        _parameter(check, network, name, " after no step of train").equals(weight, rtol=0, atol=0)
 
 
 def _spiral(draw: Draw, points: int) -> tuple[Tensor, Tensor]:
@@ -531,8 +509,8 @@ def _spiral(draw: Draw, points: int) -> tuple[Tensor, Tensor]:
 
 
 def test_train_separates_a_spiral(check: Check) -> None:
-    """From its own weights, 300 steps on 150 points get at least nine tenths of 300 fresh points right."""
-    inputs, targets = _spiral(check.draw, 50)
+    """From its own weights, 300 steps on 240 points get at least nine tenths of 300 fresh points right."""
+    inputs, targets = _spiral(check.draw, 80)
     fresh, arm = _spiral(check.draw, 100)
     generator = torch.Generator().manual_seed(check.draw.seed())
     network = check.build(OneHiddenLayerNetwork, 2, 32, 3, generator=generator)
@@ -540,7 +518,8 @@ def test_train_separates_a_spiral(check: Check) -> None:
     answer = check(network.forward, fresh).has(shape=(300, 3), dtype=torch.float32)
     share = float((answer.value.argmax(dim=1) == arm).double().mean())
     told = f", losses from {losses[0]:.3g} to {losses[-1]:.3g}" if type(losses) is list and losses else ""
-    # BOUND
+    # With the reference's weights the worst of 500 seeds got 97 %. No untrained network got beyond 64 %, and no linear
+    # one (without the tanh) either.
     answer.satisfies(
         share >= 0.9,
         got=f"{share:.1%} of fresh points right{told}",

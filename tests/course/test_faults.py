@@ -26,23 +26,43 @@ FAULTS = {
     "endless recursion": ("f = lambda: f()\nf()", Kind.CRASH, "RecursionError"),
     "fork bomb": ("import os\nwhile True: os.fork()", Kind.FORBIDDEN_SHORTCUT, "another process"),
     "another program": ("import subprocess, sys\nsubprocess.run([sys.executable])", Kind.FORBIDDEN_SHORTCUT, "process"),
-    "killing the grader": ("import os, signal; os.kill(os.getppid(), signal.SIGKILL)", Kind.FORBIDDEN_SHORTCUT, "signal"),
-    "patched torch.allclose": ("import torch; torch.allclose = lambda *a, **k: True", Kind.FORBIDDEN_SHORTCUT, "torch.allclose"),
+    "killing the grader": (
+        "import os, signal; os.kill(os.getppid(), signal.SIGKILL)",
+        Kind.FORBIDDEN_SHORTCUT,
+        "signal",
+    ),
+    "patched torch.allclose": (
+        "import torch; torch.allclose = lambda *a, **k: True",
+        Kind.FORBIDDEN_SHORTCUT,
+        "torch.allclose",
+    ),
     "patched torch.equal": ("import torch; torch.equal = lambda *a, **k: True", Kind.FORBIDDEN_SHORTCUT, "torch.equal"),
-    "patched torch.isclose": ("import torch; torch.isclose = lambda *a, **k: a[0] == a[0]", Kind.FORBIDDEN_SHORTCUT, "torch.isclose"),
+    "patched torch.isclose": (
+        "import torch; torch.isclose = lambda *a, **k: a[0] == a[0]",
+        Kind.FORBIDDEN_SHORTCUT,
+        "torch.isclose",
+    ),
     "patched assert_close": (
         "import torch; torch.testing.assert_close = lambda *a, **k: None",
         Kind.FORBIDDEN_SHORTCUT,
         "torch.testing.assert_close",
     ),
-    "patched Tensor.__eq__": ("import torch; torch.Tensor.__eq__ = lambda a, b: True", Kind.FORBIDDEN_SHORTCUT, "torch.Tensor.__eq__"),
+    "patched Tensor.__eq__": (
+        "import torch; torch.Tensor.__eq__ = lambda a, b: True",
+        Kind.FORBIDDEN_SHORTCUT,
+        "torch.Tensor.__eq__",
+    ),
     "patched pytest.raises": ("import pytest; pytest.raises = None", Kind.FORBIDDEN_SHORTCUT, "pytest.raises"),
     "patched pytest_check": (
         "import pytest_check; type(pytest_check.check).fail = lambda *a, **k: None",
         Kind.FORBIDDEN_SHORTCUT,
         "pytest_check.check",
     ),
-    "patched print": ("import builtins; builtins.isinstance = lambda *a: True", Kind.FORBIDDEN_SHORTCUT, "builtins.isinstance"),
+    "patched print": (
+        "import builtins; builtins.isinstance = lambda *a: True",
+        Kind.FORBIDDEN_SHORTCUT,
+        "builtins.isinstance",
+    ),
     "default dtype": ("import torch; torch.set_default_dtype(torch.float64)", Kind.FORBIDDEN_SHORTCUT, "default dtype"),
     "gradients off": ("import torch; torch.set_grad_enabled(False)", Kind.FORBIDDEN_SHORTCUT, "gradients switched off"),
     "writing to the record": (
@@ -67,7 +87,9 @@ AT_IMPORT = {
 def _assert_named(result: TaskResult, kind: Kind, words: str, checks: set[str]) -> None:
     """Just these checks fail, each with a verdict of this kind that says these words."""
     failed = {check.check for check in result.checks if not check.passed}
-    assert failed == checks, [(check.check, [verdict.text() for verdict in check.verdicts]) for check in result.checks if not check.passed]
+    assert failed == checks, [
+        (check.check, [verdict.text() for verdict in check.verdicts]) for check in result.checks if not check.passed
+    ]
     for check in result.checks:
         if check.check in checks:
             texts = [verdict.text() for verdict in check.verdicts]
@@ -97,7 +119,9 @@ def test_fault_at_import(name: str, course: Catalogue, grade: Callable[..., list
     kinds = {verdict.kind for check in result.checks for verdict in check.verdicts}
     expected = kind if kind != Kind.CRASH or name in ("os._exit(0)", "null pointer", "abort") else Kind.CANNOT_IMPORT
     assert kinds == {expected}, result.checks[0].verdicts[0].text()
-    assert all(words in verdict.got for check in result.checks for verdict in check.verdicts), result.checks[0].verdicts[0].text()
+    assert all(words in verdict.got for check in result.checks for verdict in check.verdicts), (
+        result.checks[0].verdicts[0].text()
+    )
     assert untouched.passed
     assert untouched.lent == [task.id]
 
