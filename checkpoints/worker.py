@@ -84,7 +84,8 @@ def _take_over_output(path: Path) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    stream = io.TextIOWrapper(os.fdopen(1, "wb", closefd=False), encoding="utf-8", errors="replace", write_through=True)
+    raw = io.FileIO(1, "wb", closefd=False)  # no buffer: what is printed is there when the process is lost
+    stream = io.TextIOWrapper(raw, encoding="utf-8", errors="replace", write_through=True)
     sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = stream  # type: ignore[misc]
     sys.stdin = io.StringIO()
 
@@ -131,9 +132,6 @@ def _run_pytest(job: Job, channel: Connection, trace: IO[str]) -> None:
     def finished(result: CheckResult) -> None:
         faulthandler.cancel_dump_traceback_later()
         result.printed = printed(job.output)
-        os.ftruncate(1, 0)
-        with contextlib.suppress(OSError):  # what did not fit into the file is still in the buffer
-            sys.stdout.flush()
         _send(channel, {"check": check_to_json(result)})
 
     session.started, session.finished = started, finished

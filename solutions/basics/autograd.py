@@ -86,7 +86,8 @@ class BinaryCrossEntropy(torch.autograd.Function):
             targets: from 0 to 1, of the same shape and dtype.
 
         Returns:
-            The loss of each element, of the same shape and dtype: accurate and finite for every finite logit.
+            The loss of each element, of the same shape and dtype: finite for every finite logit, and right in its
+            leading digits also where it is tiny (a logit of 20 for a target of 1 costs 2.1e-9, in float32 too).
 
         Raises:
             ValueError: the two shapes differ, even if they would broadcast; the message gives both.

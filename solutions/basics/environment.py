@@ -39,8 +39,8 @@ def check_environment(pyproject: Path) -> dict[str, str | None]:
     Raises:
         FileNotFoundError: there is no such file; the message names it.
         ValueError: the file is no TOML (in UTF-8), has no table `[project]`, its `dependencies` are not a list of
-            strings, or one of them is not a requirement. The message names the file and, of the last two,
-            `dependencies` or the requirement.
+            strings, or one of them is not a requirement. The message names the file and what is wrong in it:
+            `project`, `dependencies` or the requirement (for what is no TOML, the file will do).
 
     Example:
         With ``dependencies = ["torch==2.13.0", "Typing.Extensions", "no-such-package>=1"]``, where torch 2.12.1 and

@@ -39,14 +39,10 @@ MISCONCEPTIONS = [
         ),
         ("logits_gradient.T @ hidden,", "logits_gradient.T @ self._sums,"),
     ),
-    Misconception("the slope of the sigmoid, h (1 - h), for that of tanh", ("(1 - hidden**2)", "(hidden - hidden**2)")),
     Misconception("tanh applied once more in the backward pass", ("(1 - hidden**2)", "(1 - hidden.tanh() ** 2)")),
     Misconception(
-        "the gradient of each example for the hidden biases, not yet added up over the batch",
+        "a bias gradient for each example, not yet added up over the batch",
         ("sums_gradient.sum(dim=0)", "sums_gradient"),
-    ),
-    Misconception(
-        "the gradient of each example for the output biases, not yet added up over the batch",
         ("logits_gradient.sum(dim=0)", "logits_gradient"),
     ),
     Misconception(
@@ -100,23 +96,12 @@ MISCONCEPTIONS = [
         ),
     ),
     Misconception(
-        "a network without the hidden biases",
+        "a network that leaves out its biases",
         ("(inputs @ self.hidden_weight.T + self.hidden_bias)", "(inputs @ self.hidden_weight.T)"),
-    ),
-    Misconception(
-        "a network without the output biases",
         ("hidden @ self.output_weight.T + self.output_bias", "hidden @ self.output_weight.T"),
-    ),
-    Misconception(
-        "tanh of the logits too",
-        (
-            "logits = hidden @ self.output_weight.T + self.output_bias",
-            "logits = torch.tanh(hidden @ self.output_weight.T + self.output_bias)",
-        ),
     ),
     Misconception("probabilities returned in the place of logits", ("return logits\n", "return softmax(logits, -1)\n")),
     Misconception("the loss summed over the batch, not averaged", ("-chosen.mean()", "-chosen.sum()")),
-    Misconception("the loss without its minus sign", ("-chosen.mean()", "chosen.mean()")),
     Misconception(
         "the logarithm of a softmax that has already rounded to 0: an infinite loss",
         ("log_softmax(logits, -1)", "torch.log(softmax(logits, -1))"),
@@ -129,7 +114,6 @@ MISCONCEPTIONS = [
         ),
     ),
     Misconception("weights of standard deviation 1, whatever the fan-in", (" / math.sqrt(fan_in)\n", "\n")),
-    Misconception("weights divided by the fan-in itself, not by its square root", ("math.sqrt(fan_in)\n", "fan_in\n")),
     Misconception(
         "weights scaled by the number of units, not by how many numbers each adds up",
         ("math.sqrt(fan_in)\n", "math.sqrt(rows)\n"),
@@ -146,10 +130,6 @@ MISCONCEPTIONS = [
         ('"output_bias": self.output_bias,', '"output_bias": self.output_bias.clone(),'),
     ),
     Misconception("steps up the gradient, away from the minimum", ("alpha=learning_rate", "alpha=-learning_rate")),
-    Misconception(
-        "a step that takes no account of the learning rate",
-        ("parameter.sub_(gradients[name], alpha=learning_rate)", "parameter.sub_(gradients[name])"),
-    ),
     Misconception(
         "new tensors made and dropped: the parameters never change",
         (
@@ -501,20 +481,20 @@ def test_train_follows_the_gradient(check: Check) -> None:
 
 
 def _spiral(draw: Draw, points: int) -> tuple[Tensor, Tensor]:
-    """Three arms of three quarters of a turn, drawn here, so that an edited `spiral` makes nothing easier."""
+    """Three arms of two thirds of a turn, drawn here, so that an edited `spiral` makes nothing easier."""
     arm = torch.arange(3).repeat_interleave(points)
     radius = draw.uniform(0.4, 2.0, len(arm))
-    angle = 2 * math.pi * (arm / 3 + 0.75 * radius / 2)
+    angle = 2 * math.pi * (arm / 3 + 0.65 * radius / 2)
     return torch.stack([angle.cos(), angle.sin()], dim=1) * radius[:, None] + draw.normal(len(arm), 2, scale=0.04), arm
 
 
 def test_train_separates_a_spiral(check: Check) -> None:
-    """From its own weights, 300 steps on 240 points get at least nine tenths of 300 fresh points right."""
-    inputs, targets = _spiral(check.draw, 80)
+    """From its own weights, 150 steps on 180 points get at least nine tenths of 300 fresh points right."""
+    inputs, targets = _spiral(check.draw, 60)
     fresh, arm = _spiral(check.draw, 100)
     generator = torch.Generator().manual_seed(check.draw.seed())
     network = check.build(OneHiddenLayerNetwork, 2, 32, 3, generator=generator)
-    losses = check(train, network, inputs, targets, steps=300, learning_rate=1.0).value
+    losses = check(train, network, inputs, targets, steps=150, learning_rate=1.0).value
     answer = check(network.forward, fresh).has(shape=(300, 3), dtype=torch.float32)
     share = float((answer.value.argmax(dim=1) == arm).double().mean())
     told = f", losses from {losses[0]:.3g} to {losses[-1]:.3g}" if type(losses) is list and losses else ""

@@ -74,7 +74,9 @@ MISCONCEPTIONS = [
         "points of one coordinate stretched to match points of several",
         ("points.shape[-1] != others.shape[-1]", "False"),
     ),
-    Misconception("whole numbers in the place of the dtype asked for", ("== every_class).to(dtype)", "== every_class).long()")),
+    Misconception(
+        "whole numbers in the place of the dtype asked for", ("== every_class).to(dtype)", "== every_class).long()")
+    ),
     Misconception(
         "the classes on the first axis, not on the last",
         ("== every_class).to(dtype)", "== every_class).to(dtype).movedim(-1, 0)"),
@@ -141,7 +143,10 @@ MISCONCEPTIONS = [
     Misconception(
         "the last axis, whatever `dim` says",
         ("_check_floating(logits)", "_check_floating(logits); dim = -1"),
-        ("return exponentials / exponentials.sum(dim, keepdim=True)", "return exponentials / exponentials.sum(-1, keepdim=True)"),
+        (
+            "return exponentials / exponentials.sum(dim, keepdim=True)",
+            "return exponentials / exponentials.sum(-1, keepdim=True)",
+        ),
         ("shifted - shifted.exp().sum(dim, keepdim=True).log()", "shifted - shifted.exp().sum(-1, keepdim=True).log()"),
     ),
     Misconception(
@@ -153,7 +158,10 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "a softmax whose normalizing sum is a constant to the gradient",
-        ("exponentials / exponentials.sum(dim, keepdim=True)", "exponentials / exponentials.detach().sum(dim, keepdim=True)"),
+        (
+            "exponentials / exponentials.sum(dim, keepdim=True)",
+            "exponentials / exponentials.detach().sum(dim, keepdim=True)",
+        ),
     ),
 ]
 

@@ -1,5 +1,7 @@
 """What the course's tests of itself share."""
 
+import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -12,7 +14,7 @@ import pytest
 from checkpoints import ROOT, catalogue, stubs, trees
 from checkpoints.catalogue import Catalogue, Task
 from checkpoints.grader import Grader, Whose
-from checkpoints.verdicts import TaskResult
+from checkpoints.verdicts import TaskResult, Verdict
 
 COUNTS: dict[str, int] = {}  # figures that the last lines of the run show
 
@@ -57,12 +59,16 @@ def grade(course: Catalogue, seed: int) -> Callable[..., list[TaskResult]]:
     """Grade texts in the place of the learner's; what is not given is the solution's."""
 
     def run(
-        tasks: Sequence[str], texts: dict[str, str], seconds: float | None = None, passed: Sequence[str] = ()
+        tasks: Sequence[str],
+        texts: dict[str, str],
+        seconds: float | None = None,
+        passed: Sequence[str] = (),
+        diagnose: bool = False,
     ) -> list[TaskResult]:
         def whose(task: Task) -> trees.Source:
             return as_source(task, texts[task.id]) if task.id in texts else solution_of(task)
 
-        grader = Grader(course, seed, whose, passed=passed, seconds=seconds)
+        grader = Grader(course, seed, whose, passed=passed, seconds=seconds, diagnose=diagnose)
         return list(grader.grade([course.task(name) for name in tasks]))
 
     return run
@@ -70,6 +76,18 @@ def grade(course: Catalogue, seed: int) -> Callable[..., list[TaskResult]]:
 
 def grade_all(course: Catalogue, seed: int, whose: Whose) -> list[TaskResult]:
     return list(Grader(course, seed, whose).grade(list(course.tasks())))
+
+
+def assert_well_formed(verdict: Verdict) -> None:
+    """A verdict says the call, what was got and what was expected, in lines that fit, without the grader's insides."""
+    text = verdict.text()
+    for part in (verdict.call, verdict.got, verdict.expected):
+        assert part.strip(), text
+    assert all(len(line) <= 120 for line in text.splitlines()), text
+    for insides in ("Traceback", "checkpoints/", "pytest_check", "site-packages", str(ROOT)):
+        assert insides not in text, text
+    for dumped in re.findall(r"\[[^\]]*\]", text):
+        assert dumped.count(",") <= 12, text
 
 
 class Checkout:
@@ -91,8 +109,6 @@ class Checkout:
 
     def run(self, *arguments: str, stdin: str | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
         """`python -m checkpoints` in this copy."""
-        import os
-
         return subprocess.run(
             [sys.executable, "-m", "checkpoints", *arguments],
             cwd=self.root,

@@ -88,7 +88,7 @@ def test_names_and_the_nearest(course: Catalogue) -> None:
         UnknownNameError, match=r"no task 'maskin' in sprint-attention\. Did you mean masking\? There are: masking, "
     ):
         course.sprint("attention").task("maskin")
-    with pytest.raises(UnknownNameError, match="no sprint 'atention' in the ladder.*Did you mean attention"):
+    with pytest.raises(UnknownNameError, match=r"no sprint 'atention' in the ladder.*Did you mean attention"):
         course.sprint("atention")
 
 

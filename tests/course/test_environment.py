@@ -151,7 +151,7 @@ def test_with_venv_and_pip_for_real(project: Path, tmp_path: Path, monkeypatch: 
     _wheel(links, "1.0")
     monkeypatch.setenv("PIP_FIND_LINKS", str(links))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setattr(environment.shutil, "which", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
     code = (
         "import sys; from pathlib import Path; from checkpoints import environment\n"
         "environment.shutil.which = lambda name: None\n"

@@ -12,7 +12,7 @@ from checkpoints.grader import Grader
 from checkpoints.misconceptions import Misconception
 from checkpoints.verdicts import Kind, TaskResult
 
-from .conftest import COUNTS, as_source, grade_all, solution_of, stub_of
+from .conftest import COUNTS, as_source, assert_well_formed, grade_all, solution_of, stub_of
 
 COURSE = catalogue.load()
 TABLE = [(task, entry) for task in COURSE.tasks() for entry in misconceptions_of(task.tests())]
@@ -73,6 +73,13 @@ def test_misconception_is_caught_and_named(
     assert named, _failures(result)
     assert named[0] == entry.name, _failures(result)
     COUNTS["misconceptions caught and named"] = COUNTS.get("misconceptions caught and named", 0) + 1
+
+
+def test_every_verdict_on_a_misconception_is_well_formed(mutants: dict[tuple[str, str], TaskResult]) -> None:
+    for result in mutants.values():
+        for check in result.checks:
+            for verdict in check.verdicts:
+                assert_well_formed(verdict)
 
 
 @pytest.mark.parametrize("task", COURSE.tasks(), ids=lambda task: task.id)
