@@ -151,7 +151,6 @@ class _Run:
         """Grade these tasks, show and record each result as it comes."""
         from .grader import Grader
 
-        digests = {task.id: record.digest(task) for task in tasks}
         grader = Grader(
             self.course, self.seed, passed=self.record.passed_now(self.course), seconds=self.options.seconds
         )
@@ -160,7 +159,7 @@ class _Run:
         self.screen.sprint(sprint, self.seed)
         for task, result in zip(tasks, grader.grade(tasks), strict=True):
             results.append(result)
-            self.record.note_result(task, result, digests[task.id])
+            self.record.note_result(task, result, record.digest(task, grader.source(task).text))
             self.screen.task(task, result, whole)
             self._save()
         if len(results) == len(sprint.tasks):

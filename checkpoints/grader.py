@@ -1,60 +1,41 @@
-"""Grades tasks side by side, each in a process that can be lost, and says what came of it.
+"""Grades tasks side by side, lends what has not passed, and names the misconceptions behind wrong answers.
 
-The grader itself never imports the learner's code. It imports torch once and forks a worker for each task (or,
-where forking is not safe, starts one); a worker that hangs, exits or crashes costs the check it was at, and
-another one goes on with the next.
+The grader itself never imports the learner's code: that runs in workers, which can be lost. A worker that hangs,
+exits or crashes costs the check it was at, and another one goes on with the next.
 """
 
-import contextlib
-import gc
-import json
-import multiprocessing
+import functools
 import os
-import re
-import shutil
-import signal
-import sys
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing import connection
-from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
-from . import ROOT, diagnosis, trees, worker
+from . import diagnosis, stubs, trees, worker
 from .catalogue import Catalogue, Task, checks_of
-from .crashes import FLOOD
-from .verdicts import CheckResult, Kind, TaskResult, Verdict, check_from_json
+from .pool import Outcome, Pool
+from .verdicts import CheckResult, Kind, TaskResult, Verdict
 
 TIMEOUTS = 6  # after so many checks of a task that took too long, the rest is not tried
-HURRY = 5  # after the first of them, the limit is this many times shorter (but never under a second)
-GRACE = 3.0  # seconds more than a check's own limit before the grader itself ends a worker
+HURRY = 5  # after the first of them, the limit is this many times shorter (but not under two seconds)
 
 Whose = Callable[[Task], trees.Source]
+Steps = Generator[list[worker.Job], list[Outcome], None]  # yields jobs, gets their outcomes
 
 
 @dataclass
-class Outcome:
-    """What came of one worker."""
+class _Grading:
+    """One task on its way through the grader."""
 
-    results: dict[str, CheckResult] = field(default_factory=dict)
-    comparisons: list[dict[str, Any]] = field(default_factory=list)  # of `compare`'s workloads
-    lost: Verdict | None = None  # why the process was lost, if it was
-    at: str | None = None  # the check it was lost in; None: before the first
-    whole: bool = False  # the cause concerns every check of the task
+    task: Task
+    sources: dict[str, trees.Source] = field(default_factory=dict)
+    lent: list[str] = field(default_factory=list)
+    checks: list[CheckResult] = field(default_factory=list)  # filled when all have run
+    settled: bool = False  # what was lent is what had to be
+    complete: bool = False  # and wrong answers have been diagnosed
 
-
-@dataclass
-class _Running:
-    job: worker.Job
-    process: BaseProcess
-    channel: connection.Connection
-    last: float
-    outcome: Outcome
-    reply: Callable[[Outcome], None]
-    done: bool = False
-    killed: str = ""
+    @property
+    def passed(self) -> bool:
+        return bool(self.checks) and all(check.passed for check in self.checks)
 
 
 class Grader:
@@ -68,7 +49,6 @@ class Grader:
         seconds: a limit for each check, in the place of the catalogue's.
         jobs: how many workers run at once.
         diagnose: whether wrong answers are compared with the misconceptions.
-
     """
 
     def __init__(
@@ -83,324 +63,146 @@ class Grader:
     ) -> None:
         self.course = course
         self.seed = seed
-        self.whose = whose
         self.passed = set(passed)
         self.seconds = seconds
-        self.jobs = jobs or max(2, min(8, os.cpu_count() or 2))
         self.diagnose = diagnose
-        self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-        self._queue: list[tuple[worker.Job, Callable[[Outcome], None]]] = []
-        self._running: list[_Running] = []
+        self._whose = whose
+        self._texts: dict[str, trees.Source] = {}
+        self._pool = Pool(jobs or max(2, min(8, os.cpu_count() or 2)))
+
+    def source(self, task: Task) -> trees.Source:
+        """The text that is graded, read once: a save in the meantime waits for the next grading."""
+        if task.id not in self._texts:
+            self._texts[task.id] = self._whose(task)
+        return self._texts[task.id]
 
     def grade(self, tasks: Sequence[Task]) -> Iterator[TaskResult]:
-        """Grade these tasks; yields each result as soon as it and those before it are there."""
-        _warm_up()
-        results: dict[str, TaskResult] = {}
-        waiting = list(tasks)
+        """Grade these tasks; yields each result as soon as it and those before it are there.
+
+        All start at once, each on the assumption that the earlier pieces of this run will pass. Where one does not,
+        what stands on it is graded anew, with that piece lent.
+        """
+        gradings = {task.id: _Grading(task) for task in sorted(tasks, key=list(self.course.tasks()).index)}
         pending = [task.id for task in tasks]
         try:
+            for grading in gradings.values():
+                self._start(grading, gradings)
             while pending:
-                for task in [task for task in waiting if self._ready(task, tasks, results)]:
-                    waiting.remove(task)
-                    self._advance(self._one(task, results), results)
-                self._turn()
-                while pending and pending[0] in results:
-                    yield results[pending.pop(0)]
+                self._pool.turn()
+                for grading in gradings.values():
+                    self._settle(grading, gradings)
+                while pending and gradings[pending[0]].complete:
+                    done = gradings[pending.pop(0)]
+                    yield TaskResult(done.task.id, done.task.points, done.checks, done.lent)
         finally:
-            self._stop()
+            self._pool.stop()
 
     def compare(self, task: Task) -> tuple[list[dict[str, Any]], Verdict | None]:
         """Run the task's workloads, the learner's code beside the solution's; and why that broke off, if it did."""
-        _warm_up()
         sources, _ = self._sources(task, {})
         outcomes: list[Outcome] = []
         job = replace(self._job(task, sources, ()), compare=True, seconds=self.seconds or 3 * task.seconds)
-        self._queue.append((job, outcomes.append))
+        self._pool.submit(job, outcomes.append)
         try:
             while not outcomes:
-                self._turn()
+                self._pool.turn()
         finally:
-            self._stop()
+            self._pool.stop()
         return outcomes[0].comparisons, outcomes[0].lost
 
-    def _ready(self, task: Task, tasks: Sequence[Task], results: dict[str, TaskResult]) -> bool:
-        """Whether it is known of every earlier piece of this run if it has passed."""
-        graded = {other.id for other in tasks}
-        needed = [other.id for other in trees.dependencies(task, self.course) if other.id in graded]
-        return all(other in results for other in needed)
+    def _start(self, grading: _Grading, gradings: dict[str, _Grading]) -> None:
+        grading.sources, grading.lent = self._sources(grading.task, gradings)
+        grading.checks = []
+        self._drive(self._run_checks(grading))
 
-    def _one(
-        self, task: Task, results: dict[str, TaskResult]
-    ) -> Generator[list[worker.Job], list[Outcome], TaskResult]:
-        """Grade one task: yields the jobs to be run, gets their outcomes."""
-        titles = checks_of(task.tests())
-        sources, lent = self._sources(task, results)
-        found: dict[str, CheckResult] = {}
-        remaining = list(titles)
-        timeouts = 0
-        while remaining:
-            job = self._job(task, sources, remaining)
-            if timeouts:
-                job = replace(job, seconds=min(job.seconds, max(1.0, job.seconds / HURRY)))
-            (outcome,) = yield [job]
-            found |= outcome.results
-            remaining = [check for check in remaining if check not in found]
-            if outcome.lost is None:
-                for check in remaining:
-                    found[check] = CheckResult(check, titles[check], [_not_reported(task)])
-                break
-            timeouts += outcome.lost.kind == Kind.TIMEOUT
-            if outcome.at is not None and not outcome.whole:
-                found[outcome.at] = CheckResult(
-                    outcome.at,
-                    titles[outcome.at],
-                    [outcome.lost],
-                    outcome.results.get("", CheckResult("", "")).printed,
-                )
-                remaining = [check for check in remaining if check != outcome.at]
-            if outcome.at is None or outcome.whole or timeouts >= TIMEOUTS:
-                for check in remaining:
-                    found[check] = CheckResult(check, titles[check], [outcome.lost])
-                break
-        checks = [found[check] for check in titles]
-        if self.diagnose and (suspects := diagnosis.worth_diagnosing(checks)):
-            solution = task.solution().read_text(encoding="utf-8")
-            known = [(entry.name, entry.apply(solution)) for entry in diagnosis.misconceptions_of(task.tests())]
-            path = sources[task.id].path
-            jobs = [self._job(task, {**sources, task.id: trees.Source(path, text)}, suspects) for _, text in known]
-            outcomes = yield jobs
-            variants = {
-                name: list(outcome.results.values()) for (name, _), outcome in zip(known, outcomes, strict=True)
-            }
-            diagnosis.name(checks, variants)
-        return TaskResult(task.id, task.points, checks, lent)
+    def _settle(self, grading: _Grading, gradings: dict[str, _Grading]) -> None:
+        """Once all earlier pieces are settled: grade anew if one is lent after all, else go on to the diagnosis."""
+        if grading.settled or not grading.checks:
+            return
+        earlier = trees.dependencies(grading.task, self.course)
+        if not all(gradings[other.id].settled for other in earlier if other.id in gradings):
+            return
+        if self._sources(grading.task, gradings)[1] != grading.lent:
+            self._start(grading, gradings)
+            return
+        grading.settled = True
+        self._drive(self._run_diagnosis(grading))
 
-    def _sources(self, task: Task, results: dict[str, TaskResult]) -> tuple[dict[str, trees.Source], list[str]]:
+    def _sources(self, task: Task, gradings: dict[str, _Grading]) -> tuple[dict[str, trees.Source], list[str]]:
         """Whose code stands for the task and for each earlier piece, and which of those are lent."""
-        sources = {task.id: self.whose(task)}
+        sources = {task.id: self.source(task)}
         lent = []
         for other in trees.dependencies(task, self.course):
-            own = results[other.id].passed if other.id in results else other.id in self.passed
-            sources[other.id] = self.whose(other) if own else trees.solutions(other)
+            own = self._has_passed(gradings[other.id]) if other.id in gradings else other.id in self.passed
+            sources[other.id] = self.source(other) if own else trees.solutions(other)
             if not own:
                 lent.append(other.id)
         return sources, lent
 
+    def _has_passed(self, grading: _Grading) -> bool:
+        """Whether a piece of this run has passed; while that is not known, whether it might."""
+        if grading.checks:
+            return grading.passed
+        text = self.source(grading.task).text
+        return text is not None and text != stubs.generate(grading.task)
+
+    def _run_checks(self, grading: _Grading) -> Steps:
+        """Run every check of a task, in as many workers as it takes."""
+        task, titles = grading.task, checks_of(grading.task.tests())
+        found: dict[str, CheckResult] = {}
+        timeouts = 0
+        while remaining := [check for check in titles if check not in found]:
+            job = self._job(task, grading.sources, remaining)
+            if timeouts:
+                job = replace(job, seconds=min(job.seconds, max(2.0, job.seconds / HURRY)))
+            (outcome,) = yield [job]
+            found |= outcome.results
+            lost = outcome.lost or _not_reported(task)
+            timeouts += lost.kind == Kind.TIMEOUT
+            if outcome.at is not None and outcome.lost is not None:
+                found[outcome.at] = CheckResult(outcome.at, titles[outcome.at], [lost], outcome.printed)
+            nothing_new = outcome.at is None and not outcome.results
+            if outcome.lost is None or outcome.whole or nothing_new or timeouts >= TIMEOUTS:
+                for check in titles:
+                    found.setdefault(check, CheckResult(check, titles[check], [lost]))
+        grading.checks = [found[check] for check in titles]
+
+    def _run_diagnosis(self, grading: _Grading) -> Steps:
+        """Name the misconceptions behind what went wrong."""
+        suspects = diagnosis.worth_diagnosing(grading.checks) if self.diagnose else []
+        if suspects:
+            task = grading.task
+            solution = task.solution().read_text(encoding="utf-8")
+            known = diagnosis.misconceptions_of(task.tests())
+            path = grading.sources[task.id].path
+            jobs = [
+                self._job(task, {**grading.sources, task.id: trees.Source(path, entry.apply(solution))}, suspects)
+                for entry in known
+            ]
+            outcomes = yield jobs
+            variants = zip(known, outcomes, strict=True)
+            diagnosis.name(grading.checks, {entry.name: list(outcome.results.values()) for entry, outcome in variants})
+        grading.complete = True
+
     def _job(self, task: Task, sources: dict[str, trees.Source], checks: Sequence[str]) -> worker.Job:
-        return worker.Job(
-            self.course,
-            task,
-            self.seed,
-            sources,
-            tuple(checks),
-            self.seconds or task.seconds,
-            worker.new_scratch(),
-        )
+        seconds = self.seconds or task.seconds
+        return worker.Job(self.course, task, self.seed, sources, tuple(checks), seconds, seconds, worker.new_scratch())
 
-    def _advance(
-        self,
-        coroutine: Generator[list[worker.Job], list[Outcome], TaskResult],
-        results: dict[str, TaskResult],
-    ) -> None:
-        """Drive one task's grading on until it wants workers, and put those into the queue."""
-
-        def on(outcomes: list[Outcome] | None) -> None:
-            try:
-                jobs = coroutine.send(outcomes)  # type: ignore[arg-type]  # the first send of a generator is None
-            except StopIteration as end:
-                results[end.value.task] = end.value
-                return
-            gathered: list[Outcome | None] = [None] * len(jobs)
-            if not jobs:
-                on([])
-            for index, job in enumerate(jobs):
-
-                def reply(outcome: Outcome, index: int = index) -> None:
-                    gathered[index] = outcome
-                    complete = [entry for entry in gathered if entry is not None]
-                    if len(complete) == len(gathered):
-                        on(complete)
-
-                self._queue.append((job, reply))
-
-        on(None)
-
-    def _turn(self) -> None:
-        """Start what there is room for, hear what the workers say, end those that take too long."""
-        while self._queue and len(self._running) < self.jobs:
-            job, reply = self._queue.pop(0)
-            mine, theirs = self._context.Pipe(duplex=False)
-            process = self._context.Process(target=worker.work, args=(job, theirs), daemon=False)
-            process.start()
-            theirs.close()
-            self._running.append(_Running(job, process, mine, time.monotonic(), Outcome(), reply))
-        if not self._running:
-            return
-        connection.wait([run.channel for run in self._running], timeout=0.1)
-        for run in list(self._running):
-            over = self._listen(run)
-            if not over and not run.killed:
-                self._watch(run)
-            if over:
-                self._running.remove(run)
-                self._finish(run)
-
-    def _listen(self, run: _Running) -> bool:
-        """Take in what a worker has said; True when it will say no more."""
-        gone = run.process.exitcode is not None  # asked before reading, so that nothing said is lost
+    def _drive(self, steps: Steps, outcomes: list[Outcome] | None = None) -> None:
+        """Take the next step, and hand over the jobs it asks for; their last outcome takes the step after."""
         try:
-            while run.channel.poll():
-                self._take(run, json.loads(run.channel.recv_bytes()))
-        except (EOFError, OSError, ValueError):
-            return True
-        return gone or run.done
+            jobs = next(steps) if outcomes is None else steps.send(outcomes)
+        except StopIteration:
+            return
+        gathered: dict[int, Outcome] = {}
 
-    def _take(self, run: _Running, message: dict[str, Any]) -> None:
-        run.last = time.monotonic()
-        outcome = run.outcome
-        if "started" in message:
-            outcome.at = message["started"]
-        elif "check" in message:
-            result = check_from_json(message["check"])
-            if result.check in run.job.checks:
-                outcome.results[result.check] = result
-                outcome.at = None if result.check == outcome.at else outcome.at
-        elif "comparison" in message:
-            outcome.comparisons.append(message["comparison"])
-        elif "breach" in message:
-            expected = "a module that leaves torch, pytest and the course as they are"
-            outcome.lost = Verdict(
-                Kind.FORBIDDEN_SHORTCUT,
-                f"import exercises.{run.job.task.id.replace('/', '.')}",
-                message["breach"],
-                expected,
-            )
-            outcome.whole = run.done = True
-        elif "broken" in message:
-            outcome.lost = Verdict(
-                Kind.CRASH, f"the tests of {run.job.task.id}", message["broken"], "a module that they can use"
-            )
-            outcome.whole = run.done = True
-        elif "done" in message:
-            run.done = True
+        def reply(index: int, outcome: Outcome) -> None:
+            gathered[index] = outcome
+            if len(gathered) == len(jobs):
+                self._drive(steps, [gathered[index] for index in range(len(jobs))])
 
-    def _watch(self, run: _Running) -> None:
-        """End a worker that outstays its limit or floods its output."""
-        with contextlib.suppress(OSError):
-            if run.job.output.stat().st_size > 2 * worker.OUTPUT_LIMIT:
-                run.killed = "flood"
-        if time.monotonic() - run.last > run.job.seconds + GRACE:
-            run.killed = "timeout"
-        if run.killed:
-            _kill(run.process)
-
-    def _finish(self, run: _Running) -> None:
-        """Reap a worker that is over, and say why it was lost, if it was."""
-        if not run.done:
-            run.process.join(1.0)
-        code = run.process.exitcode
-        _kill(run.process)
-        run.process.join()
-        run.channel.close()
-        outcome = run.outcome
-        if not run.done:
-            outcome.lost = _loss(run, code)
-        outcome.results.setdefault("", CheckResult("", "", printed=worker.printed(run.job.output)))
-        shutil.rmtree(run.job.scratch, ignore_errors=True)
-        run.reply(outcome)
-
-    def _stop(self) -> None:
-        """End every worker that is still there: the grading was given up."""
-        for run in self._running:
-            _kill(run.process)
-            run.process.join()
-            shutil.rmtree(run.job.scratch, ignore_errors=True)
-        for job, _ in self._queue:
-            shutil.rmtree(job.scratch, ignore_errors=True)
-        self._running.clear()
-        self._queue.clear()
-
-
-def _warm_up() -> None:
-    """Import once what every worker needs; nothing here may run an operation that starts threads."""
-    if "torch" in sys.modules:
-        return
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # so that numpy starts none that a fork would lose
-    gc.disable()  # collecting while torch is imported finds nothing
-    from . import pytest_plugin  # noqa: F401
-
-    gc.enable()
-    gc.freeze()
-
-
-def _kill(process: BaseProcess) -> None:
-    """End a worker and all that it started."""
-    if process.pid is None:
-        return
-    if hasattr(os, "killpg"):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    if process.exitcode is None:
-        process.kill()
-
-
-def _loss(run: _Running, code: int | None) -> Verdict:
-    """Why a worker was lost, from how it ended and from what the interpreter wrote last."""
-    try:
-        trace = run.job.trace.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        trace = ""
-    task = run.job.task
-    where = _last_line(trace, run.job)
-    call = f"a call in {run.outcome.at}" if run.outcome.at else f"import {task.module}"
-    limit = f"{run.job.seconds:g} s"
-    if run.killed == "flood":
-        return Verdict(
-            Kind.CRASH,
-            call,
-            FLOOD,
-            "a few lines at most",
-            where,
-        )
-    if run.killed or trace.startswith("Timeout"):
-        return Verdict(
-            Kind.TIMEOUT,
-            call,
-            f"still running after {limit}: an endless loop?",
-            f"an answer within {limit}",
-            where,
-        )
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name if -code in signal.valid_signals() else str(-code)
-        if name == "SIGKILL":
-            return Verdict(
-                Kind.OUT_OF_MEMORY,
-                call,
-                "the system ended the process, as it does when memory runs out",
-                f"at most {task.memory_gib:g} GiB",
-                where,
-            )
-        told = {
-            "SIGSEGV": "a segmentation fault (memory was read that is not the process's)",
-            "SIGABRT": "the process was aborted",
-        }
-        return Verdict(Kind.CRASH, call, told.get(name, f"the process was ended by {name}"), "an answer", where)
-    return Verdict(
-        Kind.CRASH, call, f"the process ended at once with exit status {code}: os._exit?", "an answer", where
-    )
-
-
-def _last_line(trace: str, job: worker.Job) -> str:
-    """The innermost line of the learner's in an interpreter's trace (innermost first)."""
-    folder = str(ROOT / "exercises")
-    for path, line, function in re.findall(r'File "([^"]+)", line (\d+) in (\S+)', trace):
-        if path.startswith(folder):
-            shown = Path(path).relative_to(ROOT).as_posix()
-            text = next((source.text for source in job.sources.values() if source.path == path), None) or ""
-            with contextlib.suppress(IndexError):
-                return f"{shown}:{line}: {text.splitlines()[int(line) - 1].strip()}"
-            return f"{shown}:{line}, in {function}"
-    return ""
+        for index, job in enumerate(jobs):
+            self._pool.submit(job, functools.partial(reply, index))
 
 
 def _not_reported(task: Task) -> Verdict:

@@ -69,7 +69,7 @@ class Record:
         return {
             task.id
             for task in course.tasks()
-            if task.id in self.tasks and digest(task, root) in self.tasks[task.id].passes
+            if task.id in self.tasks and digest(task, root=root) in self.tasks[task.id].passes
         }
 
     def note_result(self, task: Task, result: TaskResult, graded: str) -> None:
@@ -233,10 +233,16 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def digest(task: Task, root: Path = ROOT) -> str:
-    """A digest of the learner's file and of its tests; line endings do not matter."""
-    parts = [
-        path.read_bytes().replace(b"\r\n", b"\n") if path.exists() else b""
-        for path in (task.exercise(root), task.tests(root))
-    ]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:32]
+def digest(task: Task, text: str | None = None, root: Path = ROOT) -> str:
+    """A digest of an exercise's text (the learner's file, if none is given) and of its tests.
+
+    Line endings do not matter: git may have changed them.
+    """
+    if text is None:
+        text = _text(task.exercise(root))
+    parts = [part.replace("\r\n", "\n") for part in (text, _text(task.tests(root)))]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

@@ -36,6 +36,7 @@ class Job:
     sources: Mapping[str, Source]  # task id to whose code it is; a task not here is the solutions'
     checks: tuple[str, ...]  # the checks to run, of those in the task's tests
     seconds: float  # how long one check may run
+    import_seconds: float  # how long the import and pytest's start may take
     scratch: str  # a folder for the output and the trace of a lost process
     compare: bool = False  # run the task's workloads beside the solution's, not its checks
 
@@ -119,10 +120,10 @@ def _run_pytest(job: Job, channel: Connection, trace: IO[str]) -> None:
     guard.watch_system()
     session = pytest_plugin.Session(job.course, job.seed, lambda task: guard)
 
-    def arm() -> None:
+    def arm(seconds: float = job.seconds) -> None:
         trace.seek(0)
         trace.truncate()
-        faulthandler.dump_traceback_later(job.seconds, exit=True, file=trace)
+        faulthandler.dump_traceback_later(seconds, exit=True, file=trace)
 
     def started(check: str) -> None:
         _send(channel, {"started": check})
@@ -137,7 +138,7 @@ def _run_pytest(job: Job, channel: Connection, trace: IO[str]) -> None:
     session.started, session.finished = started, finished
     pytest_plugin.Session.current = session
     trees.Tree(job.course, job.sources, guard.learner).install()
-    arm()  # importing may hang too
+    arm(job.import_seconds)
     if job.compare:
         from . import comparing
 

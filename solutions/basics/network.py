@@ -14,7 +14,7 @@ from .tensors import log_softmax, one_hot, softmax
 
 
 def spiral(
-    points: int, arms: int, *, generator: torch.Generator, turns: float = 0.65, noise: float = 0.04
+    points: int, arms: int, *, generator: torch.Generator, turns: float = 0.75, noise: float = 0.04
 ) -> tuple[Tensor, Tensor]:
     """Draw points on interleaved spiral arms: classes that no straight line separates.
 

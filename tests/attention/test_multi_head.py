@@ -4,7 +4,8 @@ The oracles are torch.nn.MultiheadAttention with the same weights, and a loop ov
 out of the weights; its boolean masks mean the opposite of ours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -128,15 +129,19 @@ class _Cache:
 def workload(task: Any, draw: Draw) -> list[Workload]:
     """Typical calls, for `compare`."""
     x, memory = draw.normal(8, 96, 128, requires_grad=True), draw.normal(8, 64, 128, requires_grad=True)
-    self_attention = draw.fill(task.MultiHeadAttention(128, 4, causal=True), scale=0.1)
-    cross_attention = draw.fill(task.MultiHeadAttention(128, 4), scale=0.1)
-    grouped = draw.fill(task.MultiHeadAttention(128, 8, num_kv_heads=2), scale=0.1)
+    self_attention: Any = draw.fill(task.MultiHeadAttention(128, 4, causal=True), scale=0.1)
+    cross_attention: Any = draw.fill(task.MultiHeadAttention(128, 4), scale=0.1)
+    grouped: Any = draw.fill(task.MultiHeadAttention(128, 8, num_kv_heads=2), scale=0.1)
     return [
         Workload("MultiHeadAttention(128, 4, causal=True)(x)", self_attention, (x,)),
         Workload("MultiHeadAttention(128, 4)(x, memory)", cross_attention, (x, memory)),
         Workload("MultiHeadAttention(128, 8, num_kv_heads=2)(x)", grouped, (x,)),
         Workload("MultiHeadAttention(128, 4).project(x)", cross_attention.project, (x,)),
     ]
+
+
+def _shapes(entries: Callable[[], Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(entry.shape) for name, entry in dict(entries()).items()}
 
 
 def _sizes(draw: Draw) -> tuple[int, int]:
@@ -173,6 +178,12 @@ def _with_twin(check: Check, heads: int, head_dim: int, **options: Any) -> tuple
     }
     twin.load_state_dict({theirs: weights[ours] for theirs, ours in names.items()})
     return module, twin
+
+
+def _attended(twin: nn.MultiheadAttention, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+    """What torch's module gives for a mask that is True where a token may attend."""
+    hidden = ~mask.expand(len(x), twin.num_heads, x.shape[1], memory.shape[1])
+    return twin(x, memory, memory, attn_mask=hidden.flatten(0, 1), need_weights=False)[0]
 
 
 def _projected(
@@ -214,18 +225,17 @@ def _by_heads(
 
 def test_parameters(check: Check) -> None:
     """Its parameters are GPT-2's c_attn and c_proj, of the right shapes, and the state_dict has no others."""
+    full: dict[str, tuple[int, ...]]
     full = {"c_attn.weight": (36, 12), "c_attn.bias": (36,), "c_proj.weight": (12, 12), "c_proj.bias": (12,)}
-    grouped = {"c_attn.weight": (24, 12), "c_attn.bias": (24,), "c_proj.weight": (12, 12), "c_proj.bias": (12,)}
-    bare = {"c_attn.weight": (36, 12), "c_proj.weight": (12, 12)}
-    for options, shapes in [({"causal": True}, full), ({"num_kv_heads": 2}, grouped), ({"bias": False}, bare)]:
+    grouped = {**full, "c_attn.weight": (24, 12), "c_attn.bias": (24,)}
+    bare: dict[str, tuple[int, ...]] = {"c_attn.weight": (36, 12), "c_proj.weight": (12, 12)}
+    cases: list[tuple[dict[str, Any], dict[str, tuple[int, ...]]]]
+    cases = [({"causal": True}, full), ({"num_kv_heads": 2}, grouped), ({"bias": False}, bare)]
+    for options, shapes in cases:
         module = check.build(MultiHeadAttention, 12, 4, **options)
-        written = ", ".join(f"{name}={value}" for name, value in options.items())
-        for what, entries in [
-            ("parameters", module.named_parameters),
-            ("state_dict", lambda: module.state_dict().items()),
-        ]:
-            call = f"the {what} of MultiHeadAttention(12, 4, {written})"
-            check.run(call, lambda: {name: tuple(entry.shape) for name, entry in entries()}).equals(shapes)
+        text = f"MultiHeadAttention(12, 4, {next(iter(options))}={next(iter(options.values()))})"
+        check.run(f"the parameters of {text}", partial(_shapes, module.named_parameters)).equals(shapes)
+        check.run(f"the state_dict of {text}", partial(_shapes, module.state_dict)).equals(shapes)
 
 
 def test_by_hand(check: Check) -> None:
@@ -259,7 +269,7 @@ def test_cross_attention(check: Check) -> None:
     check(module, x, memory).equals(twin(x, memory, memory, need_weights=False)[0])
     mask = check.draw.booleans(4, 7)
     mask[:, 2] = True
-    expected = twin(x, memory, memory, attn_mask=~mask, need_weights=False)[0]
+    expected = _attended(twin, x, memory, mask)
     check(module, x, memory, mask).equals(expected, note="with a mask over the memory")
 
 
@@ -268,14 +278,13 @@ def test_masks(check: Check) -> None:
     heads, head_dim = _sizes(check.draw)
     module, twin = _with_twin(check, heads, head_dim)
     x = check.draw.normal(2, 6, heads * head_dim)
-    mask = check.draw.booleans(6, 6) | torch.eye(6, dtype=torch.bool)
-    check(module, x, mask=mask).equals(twin(x, x, x, attn_mask=~mask, need_weights=False)[0])
-    real = torch.arange(6) < torch.tensor([[4], [6]])
-    expected = twin(x, x, x, key_padding_mask=~real, need_weights=False)[0]
-    check(module, x, mask=real[:, None, None, :]).equals(expected, note="padding behind the first sequence")
-    each = check.draw.booleans(2, heads, 6, 6) | torch.eye(6, dtype=torch.bool)
-    expected = twin(x, x, x, attn_mask=~each.flatten(0, 1), need_weights=False)[0]
-    check(module, x, mask=each).equals(expected, note="a mask of each head's own")
+    itself = torch.eye(6, dtype=torch.bool)
+    mask = check.draw.booleans(6, 6) | itself
+    check(module, x, mask=mask).equals(_attended(twin, x, x, mask))
+    mask = (torch.arange(6) < torch.tensor([[4], [6]]))[:, None, None, :]
+    check(module, x, mask=mask).equals(_attended(twin, x, x, mask), note="padding behind the first sequence")
+    mask = check.draw.booleans(2, heads, 6, 6) | itself
+    check(module, x, mask=mask).equals(_attended(twin, x, x, mask), note="a mask of each head's own")
 
 
 def test_causal(check: Check) -> None:
@@ -283,15 +292,14 @@ def test_causal(check: Check) -> None:
     heads, head_dim = _sizes(check.draw)
     module, twin = _with_twin(check, heads, head_dim, causal=True)
     x = check.draw.normal(2, 5, heads * head_dim)
-    later = torch.ones(5, 5, dtype=torch.bool).triu(1)
-    check(module, x).equals(twin(x, x, x, attn_mask=later, need_weights=False)[0])
-    real = torch.tensor([[True, True, True, True, True], [True, False, True, True, False]])
-    expected = twin(x, x, x, attn_mask=later, key_padding_mask=~real, need_weights=False)[0]
-    check(module, x, mask=real[:, None, None, :]).equals(expected, note="with two tokens of padding")
+    earlier = torch.ones(5, 5, dtype=torch.bool).tril()
+    check(module, x).equals(_attended(twin, x, x, earlier))
+    real = torch.tensor([[True, True, True, True, True], [True, False, True, True, False]])[:, None, None, :]
+    check(module, x, mask=real).equals(_attended(twin, x, x, earlier & real), note="with two tokens of padding")
 
 
 def test_no_look_ahead(check: Check) -> None:
-    """In a causal module each result has a gradient for its own and earlier tokens, and none for later ones."""
+    """In a causal module the gradient of a result reaches its own and earlier tokens, and no later one."""
     heads, head_dim = _sizes(check.draw)
     width, length = heads * head_dim, check.draw.size()
     module = check.build(MultiHeadAttention, width, heads, causal=True)
@@ -310,7 +318,7 @@ def test_no_look_ahead(check: Check) -> None:
 
 
 def test_project(check: Check) -> None:
-    """project gives each head the rows of c_attn that are its own: queries, then keys, then values."""
+    """Its project gives each head the rows of c_attn that are its own: queries, then keys, then values."""
     head_dim = check.draw.size()
     x, memory = check.draw.strided(3, 5, 4 * head_dim), check.draw.strided(3, 2, 4 * head_dim)
     for kv_heads in (4, 2):
@@ -380,8 +388,8 @@ def test_cache(check: Check) -> None:
     """Three tokens, then two, then one, with a cache: the same as all six at once without one."""
     head_dim = check.draw.size(2, 5)
     width = 4 * head_dim
-    for causal, kv_heads in [(True, 4), (True, 2)]:
-        module = check.build(MultiHeadAttention, width, 4, num_kv_heads=kv_heads, causal=causal)
+    for kv_heads in (4, 2):
+        module = check.build(MultiHeadAttention, width, 4, num_kv_heads=kv_heads, causal=True)
         weights = _weights(check.draw, width, (4 + 2 * kv_heads) * head_dim)
         check.load(module, weights)
         x = check.draw.normal(2, 6, width)
@@ -393,10 +401,8 @@ def test_cache(check: Check) -> None:
             check(module, x[:, start:end], cache=cache).equals(expected[:, start:end], note=note)
             start = end
         _, keys, values = (torch.stack(part, dim=1) for part in _projected(weights, x, x, 4, kv_heads))
-        check.run("the keys that the cache was given, together", lambda: torch.cat(cache.keys, dim=2)).equals(keys)
-        check.run("the values that the cache was given, together", lambda: torch.cat(cache.values, dim=2)).equals(
-            values
-        )
+        check.run("the keys that the cache was given, together", partial(torch.cat, cache.keys, 2)).equals(keys)
+        check.run("the values that the cache was given, together", partial(torch.cat, cache.values, 2)).equals(values)
 
 
 def test_dropout(check: Check) -> None:
@@ -428,7 +434,7 @@ def test_dropout(check: Check) -> None:
 
 
 def test_edges(check: Check) -> None:
-    """One token, one sequence, one head, no biases, float64; a token that may see nothing gets c_proj's bias."""
+    """One token or none, one head, no biases, float64; a token that may see nothing gets c_proj's bias."""
     width = check.draw.size()
     weights = _weights(check.draw, width, 3 * width, bias=False, dtype=torch.float64)
     module = check.build(MultiHeadAttention, width, 1, bias=False, causal=True)

@@ -203,7 +203,7 @@ def test_distances_pair_by_pair(check: Check) -> None:
 
 
 def test_distances_far_from_the_origin(check: Check) -> None:
-    """Points near each other and far from the origin keep their distances, and a point is at 0 from itself."""
+    """Points near each other and far from the origin keep their distances; a point is at 0 from itself."""
     # Two float32 numbers within a factor of 2 of each other are subtracted without any rounding, so the few roundings
     # that are left lie far within the usual tolerance; |x|² is about 3e8 here, its rounding alone is up to 16.
     points = 1e4 + check.draw.normal(5, 3)
@@ -381,7 +381,7 @@ class _Steps(TorchFunctionMode):
 
 
 def test_no_python_loop(check: Check) -> None:
-    """A larger input takes no more lines of Python and no more calls of torch: there is no loop over entries."""
+    """A larger input takes no more lines of Python and no more calls of torch: no loop over entries."""
 
     def inputs(size: int) -> list[tuple[Callable[..., Tensor], tuple[Any, ...]]]:
         square, indices = check.draw.normal(size, size), check.draw.integers(0, size, size, size)
