@@ -5,6 +5,7 @@ The functions that compare are taken here, before any learner's code is imported
 
 import math
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -88,6 +89,8 @@ def describe(value: Any) -> str:
         return f"a {type(value).__name__} of {len(value)}"
     if type(value) is str:
         return repr(value) if len(value) <= 200 else f"{value[:80]!r}... ({len(value)} characters)"
+    if type(value) in (torch.device, torch.dtype) or isinstance(value, PurePath):
+        return repr(str(value))
     if isinstance(value, type) or callable(value):
         return getattr(value, "__name__", type(value).__name__)
     text = type(value).__name__
@@ -115,7 +118,7 @@ def difference(
     at = f" at {path}" if path else ""
     if is_tensor(expected):
         if not is_tensor(got):
-            return Difference(Kind.WRONG_VALUE, _no_tensor(got) + at, describe(expected))
+            return Difference(Kind.WRONG_VALUE, _no_tensor(got, path) + at, describe(expected))
         return _tensor_difference(got, plain(expected), rtol, atol, at)
     if type(expected) in (int, float) and type(got) in (int, float):
         bound = (1e-6 if atol is None else atol) + (1e-6 if rtol is None else rtol) * abs(expected)
@@ -128,7 +131,7 @@ def difference(
             return None
         return Difference(Kind.WRONG_VALUE, number(got) + at, number(expected))
     if type(got) is not type(expected):
-        return Difference(Kind.WRONG_VALUE, _missing_return(got) + at, describe(expected))
+        return Difference(Kind.WRONG_VALUE, _other_type(got, path) + at, describe(expected))
     if type(expected) in (list, tuple):
         if len(got) != len(expected):
             return Difference(
@@ -162,13 +165,15 @@ def difference(
     return Difference(Kind.WRONG_VALUE, describe(got) + at, describe(expected), where)
 
 
-def _missing_return(got: Any) -> str:
-    return "None: is a `return` missing?" if got is None else f"{describe(got)}, a {type(got).__name__}"
-
-
-def _no_tensor(got: Any) -> str:
+def _other_type(got: Any, path: str) -> str:
     if got is None:
-        return "None: is a `return` missing?"
+        return "None" if path else "None: is a `return` missing?"
+    return f"{describe(got)}, a {type(got).__name__}"
+
+
+def _no_tensor(got: Any, path: str) -> str:
+    if got is None:
+        return "None" if path else "None: is a `return` missing?"
     if type(got) in (tuple, list):
         return f"a {type(got).__name__} of {len(got)}, not one tensor"
     if type(got).__module__ == "numpy":
@@ -250,6 +255,8 @@ def evidence(value: Any, depth: int = 0) -> Any:
         return {str(key): evidence(entry, depth + 1) for key, entry in value.items()}
     if isinstance(value, BaseException):
         return {"raised": type(value).__name__}
+    if type(value) in (torch.device, torch.dtype):
+        return str(value)
     return {"type": type(value).__name__}
 
 

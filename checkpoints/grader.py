@@ -173,15 +173,14 @@ class Grader:
         if suspects:
             task = grading.task
             solution = task.solution().read_text(encoding="utf-8")
-            known = diagnosis.misconceptions_of(task.tests())
-            path = grading.sources[task.id].path
-            jobs = [
-                self._job(task, {**grading.sources, task.id: trees.Source(path, entry.apply(solution))}, suspects)
-                for entry in known
+            known = [(entry.name, entry.apply(solution)) for entry in diagnosis.misconceptions_of(task.tests())]
+            job = self._job(task, grading.sources, suspects)
+            outcomes = yield [
+                replace(job, variants=tuple(known[start :: self._pool.jobs]), scratch=worker.new_scratch())
+                for start in range(self._pool.jobs)
             ]
-            outcomes = yield jobs
-            variants = zip(known, outcomes, strict=True)
-            diagnosis.name(grading.checks, {entry.name: list(outcome.results.values()) for entry, outcome in variants})
+            variants = {name: checks for outcome in outcomes for name, checks in outcome.variants.items()}
+            diagnosis.name(grading.checks, {name: variants[name] for name, _ in known if name in variants})
         grading.complete = True
 
     def _job(self, task: Task, sources: dict[str, trees.Source], checks: Sequence[str]) -> worker.Job:

@@ -29,6 +29,7 @@ class Outcome:
     """What came of one worker."""
 
     results: dict[str, CheckResult] = field(default_factory=dict)
+    variants: dict[str, list[CheckResult]] = field(default_factory=dict)  # what each wrong variant gave
     comparisons: list[dict[str, Any]] = field(default_factory=list)  # of `compare`'s workloads
     lost: Verdict | None = None  # why the process was lost, if it was
     at: str | None = None  # the check it was lost in; None: before the first
@@ -103,9 +104,11 @@ class Pool:
             outcome.at = message["started"]
         elif "check" in message:
             result = check_from_json(message["check"])
-            if result.check in run.job.checks:
+            outcome.at = None
+            if message["variant"]:
+                outcome.variants.setdefault(message["variant"], []).append(result)
+            elif result.check in run.job.checks:
                 outcome.results[result.check] = result
-                outcome.at = None if result.check == outcome.at else outcome.at
         elif "comparison" in message:
             outcome.comparisons.append(message["comparison"])
         elif "breach" in message:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_check
 import torch
 
 from . import ROOT, catalogue, record, trees
 from .checks import Check
 from .guards import Guard
-from .verdicts import CheckResult, Verdict
+from .verdicts import CheckResult, Kind, Verdict
 
 _check_key = pytest.StashKey[Check]()
 
@@ -68,6 +69,24 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
     return (yield)
 
 
+def new_check(session: Session, task: catalogue.Task, name: str) -> Check:
+    """A fresh `Check`, with every source of randomness set from the session's seed."""
+    torch.manual_seed(session.seed)  # for code that takes no generator
+    random.seed(session.seed)
+    return Check(task, name, session.seed, session.guard_for(task))
+
+
+def run_check(session: Session, task: catalogue.Task, name: str, function: Callable[[Check], None]) -> CheckResult:
+    """Run one check without pytest: what the fixture and the hooks below do, for code that cannot break pytest."""
+    made = new_check(session, task, name)
+    try:
+        function(made)
+    except Exception as error:
+        made.fail_with(error)
+    pytest_check.check_log.clear_failures()
+    return CheckResult(name, name, made.verdicts)
+
+
 @pytest.fixture
 def check(request: pytest.FixtureRequest) -> Check:
     """Calls the learner's code and notes what is wrong."""
@@ -75,12 +94,8 @@ def check(request: pytest.FixtureRequest) -> Check:
     task = session.task_of(request.node.path) if session else None
     if session is None or task is None:
         raise LookupError(f"{request.node.path} grades no task of the catalogue")
-    seed = session.seed
-    torch.manual_seed(seed)  # for code that takes no generator
-    random.seed(seed)
-    made = Check(task, request.node.name, seed, session.guard_for(task))
-    request.node.stash[_check_key] = made
-    return made
+    request.node.stash[_check_key] = new_check(session, task, request.node.name)
+    return request.node.stash[_check_key]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -92,8 +107,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
     session.started(item.name)
     start = time.perf_counter()
     done = yield
-    made = item.stash.get(_check_key, None)
-    verdicts: list[Verdict] = made.verdicts if made else []
+    if _check_key in item.stash:
+        verdicts = item.stash[_check_key].verdicts
+    else:
+        verdicts = [Verdict(Kind.CRASH, item.name, "the check could not be set up", "a check that runs")]
     session.finished(CheckResult(item.name, _title(item), verdicts, seconds=time.perf_counter() - start))
     return done
 

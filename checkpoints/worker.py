@@ -1,7 +1,7 @@
-"""Grades one task in a process that can be lost.
+"""Does one job in a process that can be lost: grades a task, compares it with its solution, or runs wrong variants.
 
-The grader forks it from a process that has imported torch and nothing of the learner's (where forking is safe;
-elsewhere it starts afresh). It runs pytest on the task's tests and sends each check's result as one line of JSON.
+The pool forks it from a process that has imported torch and nothing of the learner's (where forking is safe;
+elsewhere it starts afresh). It says what it finds as it goes, each message one line of JSON.
 """
 
 import contextlib
@@ -16,11 +16,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from . import ROOT
 from .catalogue import Catalogue, Task
 from .trees import Source
+
+if TYPE_CHECKING:  # imported where they are needed: a process that is started afresh starts with this module
+    import pytest
+
+    from .verdicts import CheckResult
 
 OUTPUT_LIMIT = 16 * 2**20  # bytes that the learner's code may print or write to one file
 PRINTED_SHOWN = 2000  # characters of it that a verdict shows
@@ -38,7 +43,8 @@ class Job:
     seconds: float  # how long one check may run
     import_seconds: float  # how long the import and pytest's start may take
     scratch: str  # a folder for the output and the trace of a lost process
-    compare: bool = False  # run the task's workloads beside the solution's, not its checks
+    compare: bool = False  # instead of the checks, run the task's workloads beside the solution's
+    variants: tuple[tuple[str, str], ...] = ()  # instead of the text in `sources`, run the checks on each of these
 
     @property
     def output(self) -> Path:
@@ -65,15 +71,10 @@ def work(job: Job, channel: Connection) -> NoReturn:
     with contextlib.suppress(OSError, AttributeError):
         os.setsid()  # so that the grader can end whatever the learner's code starts
     try:
-        _run_pytest(job, channel, trace)
-        _send(channel, {"done": True})
+        _Worker(job, channel, trace).run()
     except BaseException as error:  # the worker's own: the grader must hear of it
-        _send(channel, {"broken": f"{type(error).__name__}: {error}"})
+        channel.send_bytes(json.dumps({"broken": f"{type(error).__name__}: {error}"}).encode())
     os._exit(0)  # no exit handlers of the learner's
-
-
-def _send(channel: Connection, message: dict[str, Any]) -> None:
-    channel.send_bytes(json.dumps(message).encode())
 
 
 def _take_over_output(path: Path) -> None:
@@ -107,90 +108,120 @@ def _limit_memory(gib: float) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _run_pytest(job: Job, channel: Connection, trace: IO[str]) -> None:
-    import pytest
-    import torch
+class _Worker:
+    """The job in hand: what surrounds the learner's code, the clock, the channel to the grader."""
 
-    from . import pytest_plugin, trees
-    from .guards import Guard
-    from .verdicts import CheckResult, check_to_json
+    def __init__(self, job: Job, channel: Connection, trace: IO[str]) -> None:
+        import torch
 
-    torch.set_num_threads(1)  # several tasks are graded side by side, and sums come out in one order
-    guard = Guard(() if job.compare else job.task.forbidden, job.task.processes)
-    guard.watch_system()
-    session = pytest_plugin.Session(job.course, job.seed, lambda task: guard)
+        from .guards import Guard
 
-    def arm(seconds: float = job.seconds) -> None:
-        trace.seek(0)
-        trace.truncate()
-        faulthandler.dump_traceback_later(seconds, exit=True, file=trace)
+        self.job = job
+        self.channel = channel
+        self.trace = trace
+        torch.set_num_threads(1)  # several tasks are graded side by side, and sums come out in one order
+        self.guard = Guard(() if job.compare else job.task.forbidden, job.task.processes)
+        self.guard.watch_system()
 
-    def started(check: str) -> None:
-        _send(channel, {"started": check})
+    def run(self) -> None:
+        """Do the job, and say that it is done."""
+        self.arm(self.job.import_seconds)
+        if self.job.compare:
+            self.compare()
+        elif self.job.variants:
+            self.run_variants()
+        else:
+            self.grade()
+        self.send({"done": True})
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Tell the grader something."""
+        self.channel.send_bytes(json.dumps(message).encode())
+
+    def arm(self, seconds: float) -> None:
+        """From now on the process may take so long, then it ends and leaves a trace of where it was."""
+        self.trace.seek(0)
+        self.trace.truncate()
+        faulthandler.dump_traceback_later(seconds, exit=True, file=self.trace)
+
+    def started(self, check: str) -> None:
+        """Tell that a check starts."""
+        self.send({"started": check})
         os.ftruncate(1, 0)
-        arm()
+        self.arm(self.job.seconds)
 
-    def finished(result: CheckResult) -> None:
+    def finished(self, result: "CheckResult", variant: str = "") -> None:
+        """Tell what came of a check."""
+        from .verdicts import check_to_json
+
         faulthandler.cancel_dump_traceback_later()
-        result.printed = printed(job.output)
-        _send(channel, {"check": check_to_json(result)})
+        result.printed = printed(self.job.output)
+        self.send({"check": check_to_json(result), "variant": variant})
 
-    session.started, session.finished = started, finished
-    pytest_plugin.Session.current = session
-    trees.Tree(job.course, job.sources, guard.learner).install()
-    arm(job.import_seconds)
-    if job.compare:
+    def grade(self) -> None:
+        """Import the learner's modules, then let pytest run the checks."""
+        import pytest
+
+        from . import pytest_plugin, trees
+
+        job = self.job
+        trees.Tree(job.course, job.sources, self.guard.learner).install()
+        for name in (job.task.id, *(other for other, source in job.sources.items() if not source.lent)):
+            __import__(job.course.task(name).module)
+        faulthandler.cancel_dump_traceback_later()
+        if self.guard.breaches:
+            self.send({"breach": self.guard.breaches[0]})
+            return
+        gc.freeze()  # collecting torch's own objects again and again would cost more than the checks
+        session = pytest_plugin.Session(job.course, job.seed, lambda task: self.guard)
+        session.started, session.finished = self.started, self.finished
+        pytest_plugin.Session.current = session
+        os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        os.chdir(ROOT)
+        unused = ("terminal", "faulthandler", "cacheprovider", "capture", "unraisableexception", "threadexception")
+        options = [option for name in unused for option in ("-p", f"no:{name}")]
+        pytest.main([str(job.task.tests()), *options, "-p", "pytest_check.plugin"], plugins=[self])
+
+    def pytest_collection_modifyitems(self, items: "list[pytest.Item]") -> None:
+        """Keep the checks asked for."""
+        items[:] = [item for item in items if item.name in self.job.checks]
+
+    def pytest_collectreport(self, report: "pytest.CollectReport") -> None:
+        """Tell of a file of tests that cannot be collected."""
+        if report.failed:
+            self.send({"broken": str(report.longrepr).strip().splitlines()[-1]})
+
+    def pytest_sessionfinish(self) -> None:
+        """End here: unconfiguring pytest would only take time."""
+        self.send({"done": True})
+        os._exit(0)
+
+    def run_variants(self) -> None:
+        """Run the checks on each variant, one after the other and without pytest: these are the course's own texts."""
+        from . import pytest_plugin, trees
+
+        job = self.job
+        session = pytest_plugin.Session(job.course, job.seed, lambda task: self.guard)
+        code = compile(job.task.tests().read_text(encoding="utf-8"), job.task.tests(), "exec")
+        for variant, text in job.variants:
+            path = job.sources[job.task.id].path
+            sources = {**job.sources, job.task.id: Source(path, text)}
+            trees.Tree(job.course, sources, self.guard.learner).install()
+            tests: dict[str, Any] = {"__name__": f"variant_{job.task.name}"}
+            exec(code, tests)
+            for check in job.checks:
+                self.started(f"{variant}: {check}")
+                self.finished(pytest_plugin.run_check(session, job.task, check, tests[check]), variant)
+
+    def compare(self) -> None:
+        """Run the task's workloads beside the solution's."""
         from . import comparing
 
         def tell(message: dict[str, Any]) -> None:
-            arm()
-            _send(channel, message)
+            self.arm(self.job.seconds)
+            self.send(message)
 
-        comparing.measure(job, guard, tell)
-        return
-    importing = [job.task.id, *(other for other in job.sources if not job.sources[other].lent)]
-    for name in importing:
-        __import__(job.course.task(name).module)
-    if guard.breaches:
-        faulthandler.cancel_dump_traceback_later()
-        _send(channel, {"breach": guard.breaches[0]})
-        return
-    gc.freeze()  # collecting torch's own objects again and again would cost more than the checks
-    problems: list[str] = []
-
-    class Only:
-        """Keeps the checks asked for, and hears of a file of tests that cannot be collected."""
-
-        def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-            items[:] = [item for item in items if item.name in job.checks]
-
-        def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-            if report.failed:
-                problems.append(str(report.longrepr).strip().splitlines()[-1])
-
-        def pytest_sessionfinish(self) -> None:
-            if problems:
-                _send(channel, {"broken": problems[0]})
-            _send(channel, {"done": True})
-            os._exit(0)  # unconfiguring pytest would only take time
-
-    options = [
-        "-p",
-        "no:terminal",
-        "-p",
-        "no:faulthandler",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:capture",
-        "-p",
-        "no:unraisableexception",
-        "-p",
-        "no:threadexception",
-    ]
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    os.chdir(ROOT)
-    pytest.main([str(job.task.tests()), *options, "-p", "pytest_check.plugin"], plugins=[Only()])
+        comparing.measure(self.job, self.guard, tell)
 
 
 def printed(output: Path) -> str:

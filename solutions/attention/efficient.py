@@ -202,7 +202,7 @@ class KVCache:
 
     @torch.no_grad()
     def update(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Append the keys and values of new tokens.
+        """Append the keys and values of T new tokens.
 
         Args:
             key: (B, G, T, D), of the cache's dtype and on its device.

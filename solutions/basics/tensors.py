@@ -144,8 +144,9 @@ def softmax(logits: Tensor, dim: int = -1) -> Tensor:
         dim: the axis that shares a probability of 1; negative counts from the last.
 
     Returns:
-        Probabilities of the shape and dtype of `logits`, with no overflow on the way; -inf gets exactly 0. Where
-        all along `dim` is -inf, there is no such distribution: NaN, as torch's own.
+        Probabilities of the shape and dtype of `logits`, as exact as the differences of the logits are, and with no
+        overflow on the way; -inf gets exactly 0. Where all along `dim` is -inf, there is no distribution: NaN, as
+        torch's own.
 
     Raises:
         TypeError: `logits` are not of a floating dtype; the message gives the dtype.
@@ -167,8 +168,9 @@ def log_softmax(logits: Tensor, dim: int = -1) -> Tensor:
         dim: the axis that shares a probability of 1; negative counts from the last.
 
     Returns:
-        Log-probabilities of the shape and dtype of `logits`: finite wherever the logit is, though the probability
-        may be as small as exp(-20000); -inf gets -inf. Where all along `dim` is -inf: NaN, as torch's own.
+        Log-probabilities of the shape and dtype of `logits`, as exact as the differences of the logits are, and
+        finite wherever the logit is, though the probability be as small as exp(-20000); -inf gets -inf. Where all
+        along `dim` is -inf: NaN, as torch's own.
 
     Raises:
         TypeError: `logits` are not of a floating dtype; the message gives the dtype.

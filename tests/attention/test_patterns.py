@@ -136,7 +136,12 @@ def _prefix(length: int, prefix: int) -> Tensor:
 
 def test_window_by_hand(check: Check) -> None:
     """A window of two: each position sees itself and the one before it."""
-    expected = [[True, False, False, False], [True, True, False, False], [False, True, True, False], [False, False, True, True]]  # fmt: skip
+    expected = [
+        [True, False, False, False],
+        [True, True, False, False],
+        [False, True, True, False],
+        [False, False, True, True],
+    ]
     check(sliding_window_mask, 4, 2).equals(torch.tensor(expected))
 
 
@@ -206,7 +211,12 @@ def test_strided_refuses(check: Check) -> None:
 
 def test_prefix_by_hand(check: Check) -> None:
     """A prefix of two out of four: both see each other; the rest is causal."""
-    expected = [[True, True, False, False], [True, True, False, False], [True, True, True, False], [True, True, True, True]]  # fmt: skip
+    expected = [
+        [True, True, False, False],
+        [True, True, False, False],
+        [True, True, True, False],
+        [True, True, True, True],
+    ]
     check(prefix_lm_mask, 4, 2).equals(torch.tensor(expected))
 
 

@@ -101,6 +101,10 @@ MISCONCEPTIONS = [
         ("torch.empty_like(weights)", "torch.empty_like(weights[..., :1, :])"),
     ),
     Misconception(
+        "dropout of whole queries: all of a query's weights or none",
+        ("torch.empty_like(weights)", "torch.empty_like(weights[..., :1])"),
+    ),
+    Misconception(
         "dropout of the result in the place of the weights",
         (
             "weights = weights * kept.div_(1.0 - dropout)",
@@ -266,13 +270,14 @@ def test_shapes_and_dtypes(check: Check) -> None:
 
 
 def test_huge_scores(check: Check) -> None:
-    """Scores of ±1e4 give a weight of 1 to the best key, and nothing overflows."""
-    query, key = torch.tensor([[1e4], [-1e4]]), torch.tensor([[1.0], [0.0], [-1.0]])
-    check(attention_weights, query, key).equals(torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]))
-    value = torch.tensor([[1.0], [2.0], [3.0]])
-    mask = torch.tensor([False, True, True])
-    check(scaled_dot_product_attention, query, key, value, mask).equals(
-        torch.tensor([[2.0], [3.0]]), note="the first key is hidden"
+    """Scores of ±1e4: nothing overflows, and only their differences count."""
+    query = torch.tensor([[1e4], [-1e4]], dtype=torch.float64)
+    key = torch.tensor([[1.0], [1.0 - math.log(3.0) / 1e4], [-1.0]], dtype=torch.float64)
+    weights = torch.tensor([[0.75, 0.25, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    check(attention_weights, query, key).equals(weights, note="the first two scores are 1e4 and 1e4 - ln 3")
+    query, key, value = query.float(), torch.tensor([[1.0], [0.0], [-1.0]]), torch.tensor([[100.0], [200.0], [300.0]])
+    check(scaled_dot_product_attention, query, key, value, torch.tensor([False, True, True])).equals(
+        torch.tensor([[200.0], [300.0]]), note="the first key is hidden"
     )
 
 
@@ -295,7 +300,7 @@ def test_nothing_to_see(check: Check) -> None:
 def test_dropout(check: Check) -> None:
     """Dropout drops single weights at its rate, from its generator, and divides the others by 1 - dropout."""
     shape = (3, 64)
-    query, key = check.draw.normal(*shape, 5), check.draw.normal(*shape, 5)
+    query, key = check.draw.normal(*shape, 5, requires_grad=True), check.draw.normal(*shape, 5, requires_grad=True)
     # The values are unit vectors, and a last column of ones: the result shows each weight, and then their sum.
     value = torch.cat([torch.eye(64), torch.ones(64, 1)], dim=1).expand(3, -1, -1)
     seed, rate = check.draw.seed(), 0.25
@@ -309,21 +314,21 @@ def test_dropout(check: Check) -> None:
     shown = answer.value[..., :64].detach()
     kept = shown != 0
     expected = _weights(query, key) * kept / (1 - rate)
-    answer.equals(torch.cat([expected, expected.sum(dim=-1, keepdim=True)], dim=-1), note="weights that are kept")
+    expected = torch.cat([expected, expected.sum(dim=-1, keepdim=True)], dim=-1)
+    answer.equals(expected.detach(), note="weights that are kept, divided by 0.75").gradients_equal(
+        expected, query=query, key=key
+    )
     # Hoeffding: the share of N = 3 * 64 * 64 independent ones is off by t with probability below
-    # 2 exp(-2 N t^2), which is 1e-9 at t = 0.0295. Two rows of 64 are alike by chance with probability
-    # (0.75^2 + 0.25^2)^64 = 9e-14, two heads of 4096 never.
+    # 2 exp(-2 N t^2), which is 5e-10 at t = 0.03. The 192 weights of two queries or keys are
+    # alike by chance with probability (0.75^2 + 0.25^2)^192, below 1e-39.
     share = 1 - kept.double().mean().item()
     answer.satisfies(
-        abs(share - rate) < 0.0295,
+        abs(share - rate) < 0.03,
         got=f"a share of {share:.3f} of the weights dropped",
         expected=f"{rate}, give or take 0.03",
     )
-    alike = [
-        name
-        for name, one, other in [("queries", kept[:, 0], kept[:, 1]), ("heads", kept[0], kept[1])]
-        if one.equal(other)
-    ]
+    pairs = [("queries", kept[:, 0], kept[:, 1]), ("keys", kept[..., 0], kept[..., 1]), ("heads", kept[0], kept[1])]
+    alike = [name for name, one, other in pairs if one.equal(other)]
     answer.satisfies(
         not alike, got=f"the same drawn for all {' and '.join(alike)}", expected="each weight dropped on its own"
     )

@@ -526,8 +526,8 @@ def _check_markdown(check: Check, rows: list[Any], *expected: str) -> None:
     )
     answer.satisfies(
         lines == wanted,
-        got=f"line {place + 1}: {lines[place]!r}" if place < len(lines) else f"{len(lines)} lines",
-        expected=f"{wanted[place]!r}" if place < len(wanted) else f"{len(wanted)} lines",
+        got=f"line {place + 1}: {lines[place] or 'empty'}" if place < len(lines) else f"{len(lines)} lines",
+        expected=(wanted[place] or "an empty line") if place < len(wanted) else f"{len(wanted)} lines",
     )
 
 

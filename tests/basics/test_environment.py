@@ -100,7 +100,7 @@ MISCONCEPTIONS = [
         ('tomllib.load(file).get("project")', 'tomllib.load(file).get("project", {})'),
     ),
     Misconception(
-        "a text in the place of the list taken letter by letter",
+        "the dependencies taken as they come: of a text in the place of the list, each letter",
         ("not isinstance(lines, list) or not all(isinstance(line, str) for line in lines)", "False"),
     ),
     Misconception(
@@ -441,7 +441,9 @@ def test_device_refuses(check: Check) -> None:
 
 
 def test_device_refuses_other_kinds(check: Check) -> None:
-    """What is no device, or of another kind than CUDA, MPS and the CPU, is refused by name."""
-    with _machine(1, True):
+    """What is no device, a second CPU, or of another kind than CUDA, MPS and the CPU, is refused by name."""
+    with _machine(3, True):
+        _check_no_device(check, "cpu:1")
+        _check_no_device(check, "mps:1")
         _check_no_device(check, "gpu")
         _check_no_device(check, "meta")

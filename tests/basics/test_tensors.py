@@ -157,6 +157,13 @@ MISCONCEPTIONS = [
         ),
     ),
     Misconception(
+        "the maximum added to the logarithm before that is subtracted: beside a large one, its digits are lost",
+        (
+            "return shifted - shifted.exp().sum(dim, keepdim=True).log()",
+            "return logits - (logits.amax(dim, keepdim=True) + shifted.exp().sum(dim, keepdim=True).log())",
+        ),
+    ),
+    Misconception(
         "a softmax whose normalizing sum is a constant to the gradient",
         (
             "exponentials / exponentials.sum(dim, keepdim=True)",
@@ -280,8 +287,8 @@ def test_indices_refused(check: Check) -> None:
     check.raises(ValueError, one_hot, torch.tensor([3, -4]), 5, naming=("-4", "5"))
     check.raises(TypeError, one_hot, torch.tensor([0.0, 1.0]), 5, naming="float32")
     check.raises(TypeError, one_hot, torch.tensor([True, False]), 5, naming="bool")
-    check.raises(ValueError, batched_gather, values, indices + 7, naming=("7", "3"))
-    check.raises(ValueError, batched_gather, values, indices - 2, naming=("-2", "3"))
+    check.raises(ValueError, batched_gather, values, indices.where(indices < 2, 7), naming=("7", "3"))
+    check.raises(ValueError, batched_gather, values, indices.where(indices > 0, -2), naming=("-2", "3"))
     check.raises(TypeError, batched_gather, values, indices.double(), naming="float64")
     check.raises(ValueError, batched_gather, values, indices[:1], naming=("(2, 3, 4)", "(1, 2)"))
     check.raises(ValueError, batched_gather, values, indices[0], naming=("(2, 3, 4)", "(2,)"))

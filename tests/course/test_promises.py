@@ -1,11 +1,12 @@
 """The promises: stubs score 0 on every check, solutions score full, every misconception is caught and named."""
 
 import ast
-from collections.abc import Iterator
+import random
+from collections.abc import Sequence
 
 import pytest
 
-from checkpoints import catalogue, trees
+from checkpoints import catalogue, diagnosis, trees
 from checkpoints.catalogue import Catalogue, Task, checks_of
 from checkpoints.diagnosis import misconceptions_of
 from checkpoints.grader import Grader
@@ -16,6 +17,8 @@ from .conftest import COUNTS, as_source, assert_well_formed, grade_all, solution
 
 COURSE = catalogue.load()
 TABLE = [(task, entry) for task in COURSE.tasks() for entry in misconceptions_of(task.tests())]
+
+Batch = dict[str, Misconception]  # task -> one of its misconceptions
 
 
 def _failures(result: TaskResult) -> str:
@@ -41,45 +44,74 @@ def test_solutions_score_everything(offset: int, course: Catalogue, seed: int) -
     COUNTS["checks"] = sum(len(checks_of(task.tests())) for task in course.tasks())
 
 
-@pytest.fixture(scope="module")
-def mutants(course: Catalogue, seed: int) -> dict[tuple[str, str], TaskResult]:
-    """What comes of each misconception in the learner's place; all tasks' first ones side by side, then the second ..."""
-    results: dict[tuple[str, str], TaskResult] = {}
-    for batch in _batches(course):
+Graded = dict[str, dict[str, TaskResult]]  # task -> misconception -> what came of it in the learner's place
 
-        def whose(task: Task, batch: dict[str, Misconception] = batch) -> trees.Source:
+
+def _grade_misconceptions(course: Catalogue, seed: int, diagnose: bool, batches: Sequence[Batch]) -> Graded:
+    """Put misconceptions in the learner's place: those of a batch, one a task, side by side."""
+    results: Graded = {}
+    for batch in batches:
+
+        def whose(task: Task, batch: Batch = batch) -> trees.Source:
             return as_source(task, batch[task.id].apply(task.solution().read_text(encoding="utf-8")))
 
         tasks = [course.task(name) for name in batch]
-        for result in Grader(course, seed, whose).grade(tasks):
-            results[result.task, batch[result.task].name] = result
+        for result in Grader(course, seed, whose, diagnose=diagnose).grade(tasks):
+            results.setdefault(result.task, {})[batch[result.task].name] = result
     return results
 
 
-def _batches(course: Catalogue) -> Iterator[dict[str, Misconception]]:
+def _batches(course: Catalogue) -> list[Batch]:
     lists = {task.id: misconceptions_of(task.tests()) for task in course.tasks()}
-    for index in range(max(map(len, lists.values()))):
-        yield {name: entries[index] for name, entries in lists.items() if index < len(entries)}
+    return [
+        {name: entries[index] for name, entries in lists.items() if index < len(entries)}
+        for index in range(max(map(len, lists.values())))
+    ]
 
 
-@pytest.mark.parametrize(("task", "entry"), TABLE, ids=[f"{task.id}: {entry.name}" for task, entry in TABLE])
-def test_misconception_is_caught_and_named(
-    task: Task, entry: Misconception, mutants: dict[tuple[str, str], TaskResult]
-) -> None:
-    """It loses points, and the first diagnosis that a learner reads is its own name."""
-    result = mutants[task.id, entry.name]
+@pytest.fixture(scope="module")
+def mutants(course: Catalogue, seed: int) -> Graded:
+    """All of them, with their diagnosis.
+
+    Each runs twice, in processes of its own: as the learner's text, and as what learners' answers are compared with.
+    The grader would run all variants of a task for each of them; here one run of each serves them all.
+    """
+    learners = _grade_misconceptions(course, seed, False, _batches(course))
+    variants = _grade_misconceptions(course, seed, False, _batches(course))
+    for name, results in learners.items():
+        for result in results.values():
+            diagnosis.name(result.checks, {other: found.checks for other, found in variants[name].items()})
+    return learners
+
+
+def _assert_caught_and_named(result: TaskResult, name: str) -> None:
     assert result.earned < result.points
     named = [verdict.misconception for check in result.checks for verdict in check.verdicts if verdict.misconception]
     assert named, _failures(result)
-    assert named[0] == entry.name, _failures(result)
+    assert named[0] == name, _failures(result)
+
+
+@pytest.mark.parametrize(("task", "entry"), TABLE, ids=[f"{task.id}: {entry.name}" for task, entry in TABLE])
+def test_misconception_is_caught_and_named(task: Task, entry: Misconception, mutants: Graded) -> None:
+    """It loses points, and the first diagnosis that a learner reads is its own name."""
+    _assert_caught_and_named(mutants[task.id][entry.name], entry.name)
     COUNTS["misconceptions caught and named"] = COUNTS.get("misconceptions caught and named", 0) + 1
 
 
-def test_every_verdict_on_a_misconception_is_well_formed(mutants: dict[tuple[str, str], TaskResult]) -> None:
-    for result in mutants.values():
-        for check in result.checks:
-            for verdict in check.verdicts:
-                assert_well_formed(verdict)
+def test_the_grader_names_them_itself(course: Catalogue, seed: int) -> None:
+    """One of each task, drawn anew in every run, all the way through the grader and its own diagnosis."""
+    draw = random.Random(seed)
+    batch = {task.id: draw.choice(misconceptions_of(task.tests())) for task in course.tasks()}
+    for name, results in _grade_misconceptions(course, seed, True, [batch]).items():
+        _assert_caught_and_named(results[batch[name].name], batch[name].name)
+
+
+def test_every_verdict_on_a_misconception_is_well_formed(mutants: Graded) -> None:
+    for results in mutants.values():
+        for result in results.values():
+            for check in result.checks:
+                for verdict in check.verdicts:
+                    assert_well_formed(verdict)
 
 
 @pytest.mark.parametrize("task", COURSE.tasks(), ids=lambda task: task.id)
