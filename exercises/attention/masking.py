@@ -29,7 +29,6 @@ def causal_mask(length: int, *, past: int = 0, device: torch.device | None = Non
         >>> causal_mask(2, past=1)
         tensor([[ True,  True, False],
                 [ True,  True,  True]])
-
     """
     raise NotImplementedError("attention/masking: causal_mask")
 
@@ -53,7 +52,6 @@ def padding_mask(lengths: Tensor, size: int | None = None) -> Tensor:
         >>> padding_mask(torch.tensor([1, 3]))[:, 0, 0]
         tensor([[ True, False, False],
                 [ True,  True,  True]])
-
     """
     raise NotImplementedError("attention/masking: padding_mask")
 
@@ -74,7 +72,6 @@ def combine_masks(*masks: Tensor | None) -> Tensor | None:
         >>> combine_masks(causal_mask(2), None, torch.tensor([True, False]))
         tensor([[ True, False],
                 [ True, False]])
-
     """
     raise NotImplementedError("attention/masking: combine_masks")
 
@@ -94,6 +91,5 @@ def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
         >>> masked_softmax(torch.zeros(2, 2), torch.tensor([[True, False], [False, False]]))
         tensor([[1., 0.],
                 [0., 0.]])
-
     """
     raise NotImplementedError("attention/masking: masked_softmax")

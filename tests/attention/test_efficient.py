@@ -284,6 +284,10 @@ def test_chunks_of_any_size(check: Check) -> None:
     check(chunked_attention, query, key, value, scale=0.3, chunk=3).equals(
         _torch_attention(query, key, value, scale=0.3)
     )
+    check(chunked_attention, query[:, :1], key, value[0], chunk=3).equals(
+        _torch_attention(query[:, :1].expand_as(query), key, value[0].expand_as(value)),
+        note="axes of size 1, or left out, broadcast",
+    )
     check(chunked_attention, query[0, 0, :1], key[0, 0, :1], value[0, 0, :1], chunk=2).equals(
         value[0, 0, :1], note="one query, one key, no other axes"
     )
@@ -479,6 +483,7 @@ def test_cache_refuses(check: Check) -> None:
     check(cache.update, token.repeat(1, 1, 3, 1), token.repeat(1, 1, 3, 1))
     check.raises(ValueError, cache.update, token.repeat(1, 1, 2, 1), token.repeat(1, 1, 2, 1), naming=("2", "3", "4"))
     check.raises(ValueError, cache.update, token[:1], token[:1], naming=("(1, 3, 1, 4)", "key"))
+    check.raises(ValueError, cache.update, token[:, :1], token[:, :1], naming=("(2, 1, 1, 4)", "key"))
     check.raises(ValueError, cache.update, token, token[..., :2], naming=("(2, 3, 1, 2)", "value"))
     check.raises(ValueError, cache.update, token, token[:, :, :0], naming=("(2, 3, 1, 4)", "(2, 3, 0, 4)"))
     check.raises(ValueError, cache.update, token.to("meta"), token.to("meta"), naming=("key", "meta", "cpu"))
