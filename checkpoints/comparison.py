@@ -89,7 +89,9 @@ def describe(value: Any) -> str:
         return f"a {type(value).__name__} of {len(value)}"
     if type(value) is str:
         return repr(value) if len(value) <= 200 else f"{value[:80]!r}... ({len(value)} characters)"
-    if type(value) in (torch.device, torch.dtype) or isinstance(value, PurePath):
+    if type(value) is torch.dtype:
+        return str(value)
+    if type(value) is torch.device or isinstance(value, PurePath):
         return repr(str(value))
     if isinstance(value, type) or callable(value):
         return getattr(value, "__name__", type(value).__name__)

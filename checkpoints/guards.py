@@ -30,14 +30,13 @@ class _NoShortcuts(TorchFunctionMode):
     `torch.ops.aten.softmax`, and what a library module's forward calls.
     """
 
-    def __init__(self, patterns: Sequence[str], guard: "Guard") -> None:
+    def __init__(self, guard: "Guard") -> None:
         super().__init__()
-        self.patterns = patterns
         self.guard = guard
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "").split(".")[0]  # an overload is called `softmax.int`
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.patterns):
+        if self.guard.is_forbidden(name):
             self.guard.refuse(f"called torch's {name}: this is what you are building")
         return func(*args, **(kwargs or {}))
 
@@ -98,10 +97,17 @@ class Guard:
         self.processes = processes
         self.breaches: list[str] = []
         self._depth = 0
+        self._decided: dict[str, bool] = {}  # by name: the question comes with each call of torch
         self._protected = tuple(os.path.realpath(root / name) for name in _PROTECTED)
         self._figures = os.path.realpath(root / "checkpoints" / "figures")
         self._saved = [(name, space, dict(vars(space))) for name, space in _NAMESPACES]
         self._modes = (torch.get_default_dtype(), torch.get_num_threads())
+
+    def is_forbidden(self, name: str) -> bool:
+        """Whether a torch function of this name is what is being built."""
+        if name not in self._decided:
+            self._decided[name] = any(fnmatch.fnmatchcase(name, pattern) for pattern in self.forbidden)
+        return self._decided[name]
 
     def refuse(self, what: str) -> None:
         """Note the breach and raise it into the learner's code."""
@@ -145,7 +151,7 @@ class Guard:
         self._depth += 1
         try:
             if self.forbidden and self._depth == 1:
-                with _NoShortcuts(self.forbidden, self):
+                with _NoShortcuts(self):
                     yield
             else:
                 yield

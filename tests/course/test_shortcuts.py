@@ -37,7 +37,7 @@ def test_attention_may_not_be_torchs(way: str, course: Catalogue, grade: Callabl
     ]
     assert using
     refused = [check for check in using if any(verdict.kind == Kind.FORBIDDEN_SHORTCUT for verdict in check.verdicts)]
-    assert len(refused) >= len(using) - 2, "only a check of refused input may fail for another reason"
+    assert len(refused) >= 0.7 * len(using), "only few checks may fail for another reason: options that torch has not"
     verdict = next(v for check in refused for v in check.verdicts if v.kind == Kind.FORBIDDEN_SHORTCUT)
     assert "this is what you are building" in verdict.got
 
