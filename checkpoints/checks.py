@@ -129,7 +129,6 @@ class Answer:
             rtol: relative tolerance, where the usual one for the dtype will not do; say why in a comment.
             atol: absolute tolerance, likewise.
             note: said after what was expected: why that is the right answer.
-
         """
         if not self.failed:
             found = difference(self._value, expected, rtol, atol)
@@ -196,31 +195,20 @@ class Answer:
             return self.equals(expected)
         cotangent = self._check.draw.normal(*expected.shape, dtype=torch.float64).to(expected.dtype)
         if not value.requires_grad:
-            self._check.note(
-                Kind.NO_GRADIENT,
-                self.call,
-                "a result without gradient: the graph is cut",
-                f"gradients for {', '.join(inputs)}",
-            )
+            wanted = f"gradients for {', '.join(inputs)}"
+            got = "a result without gradient: the graph is cut"
+            self._check.note(Kind.NO_GRADIENT, self.call, got, wanted, proof=["no graph", evidence(value)])
             return self
-        right = _grad(expected, list(inputs.values()), cotangent, retain_graph=True, allow_unused=True)
-        backward = self._check.run(
-            f"the backward pass of {self.call}",
-            lambda: _grad(
-                value, list(inputs.values()), cotangent.to(value.dtype), retain_graph=True, allow_unused=True
-            ),
-        )
+        right = _pull_back(expected, cotangent, inputs)
+        call = f"the backward pass of {self.call}"
+        backward = self._check.run(call, lambda: _pull_back(value, cotangent.to(value.dtype), inputs))
         if backward.failed:
             return self
         for (name, tensor), mine, oracle in zip(inputs.items(), backward.value, right, strict=True):
             oracle = torch.zeros_like(tensor) if oracle is None else oracle
             if mine is None and bool(oracle.count_nonzero()):
-                self._check.note(
-                    Kind.NO_GRADIENT,
-                    self.call,
-                    f"no gradient reaches {name}",
-                    f"a gradient of shape {shape_name(tensor.shape)}",
-                )
+                got, wanted = f"no gradient reaches {name}", f"a gradient of shape {shape_name(tensor.shape)}"
+                self._check.note(Kind.NO_GRADIENT, self.call, got, wanted, proof=["no gradient", name])
                 continue
             mine = torch.zeros_like(tensor) if mine is None else mine
             Answer(self._check, f"the gradient of {self.call} with respect to {name}", mine).equals(
@@ -418,6 +406,12 @@ class Check:
             self.guard.breaches.clear()
         verdict = verdict_of(error, call, self.task)
         self.note(verdict.kind, verdict.call, verdict.got, verdict.expected, verdict.where, verdict.evidence)
+
+
+def _pull_back(output: Tensor, cotangent: Tensor, inputs: Mapping[str, Tensor]) -> tuple[Tensor | None, ...]:
+    """The gradients of the product with a cotangent. (Given as `grad_outputs` it would make torch import sympy.)"""
+    total = (output * cotangent).sum()
+    return _grad(total, list(inputs.values()), retain_graph=True, allow_unused=True)
 
 
 def _names(message: str, words: Iterable[str]) -> bool:

@@ -22,7 +22,7 @@ def verdict_of(error: BaseException, call: str, task: Task) -> Verdict:
     where, proof = line_of(error), {"raised": type(error).__name__, "message": first_line(error)}
     if isinstance(error, ForbiddenError):
         return Verdict(Kind.FORBIDDEN_SHORTCUT, call, str(error), _OWN_MAKING, where)
-    if isinstance(error, NotImplementedError):
+    if is_stub(error):
         told = str(error) or "NotImplementedError"
         return Verdict(Kind.TODO, call, told, "your code in the place of `raise NotImplementedError`", where)
     if _out_of_memory(error):
@@ -53,8 +53,13 @@ def _import_verdict(error: ImportFailure, call: str, task: Task) -> Verdict:
 
 def is_no_answer(error: BaseException) -> bool:
     """Whether an error says nothing of whether the input was refused: the code is missing or was lost on the way."""
-    lost = (NotImplementedError, ImportFailure, ForbiddenError, RecursionError)
-    return isinstance(error, lost) or not isinstance(error, Exception) or _out_of_memory(error) or _flood(error)
+    lost = (ImportFailure, ForbiddenError, RecursionError)
+    return is_stub(error) or isinstance(error, lost) or not isinstance(error, Exception) or _out_of_memory(error) or _flood(error)
+
+
+def is_stub(error: BaseException) -> bool:
+    """Whether it was raised by a line `raise NotImplementedError`; torch raises that error too, for reasons of its own."""
+    return isinstance(error, NotImplementedError) and "raise NotImplementedError" in line_of(error)
 
 
 def _out_of_memory(error: BaseException | None) -> bool:

@@ -5,6 +5,7 @@ import fnmatch
 import math
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,7 +129,7 @@ class Guard:
         elif event in _WRITE_EVENTS:
             for path in args[:2]:
                 self._refuse_path(path)
-        elif event in _PROCESS_EVENTS and not self.processes:
+        elif event in _PROCESS_EVENTS and not self.processes and not _lists_fonts(event, args):
             self.refuse(f"tried to start another process ({_PROCESS_EVENTS[event]})")
         elif event in ("os.kill", "os.killpg"):
             self.refuse("tried to send a signal to a process")
@@ -150,11 +151,13 @@ class Guard:
         gradients = torch.is_grad_enabled()
         self._depth += 1
         try:
-            if self.forbidden and self._depth == 1:
-                with _NoShortcuts(self):
+            with warnings.catch_warnings():
+                warnings.simplefilter("default")  # shown as printed; an error only in the course's own code
+                if self.forbidden and self._depth == 1:
+                    with _NoShortcuts(self):
+                        yield
+                else:
                     yield
-            else:
-                yield
         finally:
             self._depth -= 1
             if not self._depth:
@@ -191,6 +194,11 @@ class Guard:
 
 _GONE = object()
 _LEAVE = "leave it as it is, the grader has its own"
+
+
+def _lists_fonts(event: str, args: tuple[Any, ...]) -> bool:
+    """Matplotlib, when it is first imported on a machine, asks the system for its fonts."""
+    return event == "subprocess.Popen" and Path(str(args[1][0])).name in ("fc-list", "system_profiler")
 
 
 def _is(left: object, right: object) -> bool:

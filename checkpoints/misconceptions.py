@@ -24,7 +24,6 @@ class Misconception:
         edits: pairs (old, new); each old text must stand in the solution exactly once. Several lines may be
             given; their common indentation does not matter, and where the old text starts a line the new text
             is indented as the old one was.
-
     """
 
     name: str
@@ -39,7 +38,6 @@ class Misconception:
 
         Raises:
             EditError: an edit's old text is not in the solution, or more than once.
-
         """
         text = solution
         for old, new in self.edits:

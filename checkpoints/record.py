@@ -111,7 +111,6 @@ class Record:
 
         Raises:
             RecordError: it was written by a newer version of the course, or cannot be opened.
-
         """
         record = cls(path=path or cls.path)
         found = _read(record.path)
@@ -146,7 +145,6 @@ class Record:
 
         Raises:
             RecordError: the file cannot be written; nothing on disk has changed.
-
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

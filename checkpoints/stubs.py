@@ -115,7 +115,6 @@ def write(task: Task, root: Path = ROOT, previous: str | None = None) -> bool:
         root: the checkout.
         previous: the text of the stub as it was before its solution changed, for maintainers: a file that is
             still that text is no work of anybody's.
-
     """
     path = task.exercise(root)
     text = generate(task, root)

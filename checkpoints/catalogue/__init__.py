@@ -237,7 +237,6 @@ def load(folder: Path = HERE) -> Catalogue:
 
     Raises:
         CatalogueError: a file or key is missing, unknown or of the wrong type; the message names it.
-
     """
     ladder = folder / "ladder.toml"
     names = _checked(_read(ladder), {"sprints": (list, True)}, f"{_shown(ladder)}: ")["sprints"]

@@ -56,7 +56,6 @@ class MultiHeadAttention(nn.Module):
         torch.Size([2, 5, 768])
         >>> attention.c_attn.weight.shape
         torch.Size([2304, 768])
-
     """
 
     def __init__(
@@ -101,7 +100,6 @@ class MultiHeadAttention(nn.Module):
         Raises:
             ValueError: `x` or `memory` has not three axes, the last of size C, or they differ in B; the message
                 names which, and gives the shape.
-
         """
         for name, tokens in (("x", x), ("memory", memory)):
             if tokens is not None and (tokens.dim() != 3 or tokens.shape[-1] != self.embed_dim):
@@ -148,7 +146,6 @@ class MultiHeadAttention(nn.Module):
         Raises:
             ValueError: as `project`; or there is a `memory` although the module is causal, or along with a `cache`:
                 a memory has no later tokens and does not grow. The message names what does not go together.
-
         """
         if memory is not None and (self.causal or cache is not None):
             raise ValueError(f"a memory does not go together with {'causal=True' if self.causal else 'a cache'}")

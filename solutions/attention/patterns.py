@@ -43,7 +43,6 @@ def sliding_window_mask(length: int, window: int, *, past: int = 0, device: torc
                 [ True,  True, False, False],
                 [False,  True,  True, False],
                 [False, False,  True,  True]])
-
     """
     if window < 1:
         raise ValueError(f"window must be at least 1, got {window}")
@@ -78,7 +77,6 @@ def strided_mask(length: int, stride: int, *, past: int = 0, device: torch.devic
                 [ True,  True,  True, False, False],
                 [False,  True,  True,  True, False],
                 [ True, False,  True,  True,  True]])
-
     """
     if stride < 1:
         raise ValueError(f"stride must be at least 1, got {stride}")
@@ -112,7 +110,6 @@ def prefix_lm_mask(length: int, prefix: int | Tensor, *, device: torch.device | 
                 [ True,  True, False, False],
                 [ True,  True,  True, False],
                 [ True,  True,  True,  True]])
-
     """
     prefixes = prefix if isinstance(prefix, Tensor) else torch.tensor([prefix], device=device)
     if prefixes.dim() != 1:
@@ -147,7 +144,6 @@ def alibi_slopes(num_heads: int, *, dtype: torch.dtype = torch.float32, device: 
     Example:
         >>> alibi_slopes(3)
         tensor([0.0625, 0.0039, 0.2500])
-
     """
     if num_heads < 1:
         raise ValueError(f"num_heads must be at least 1, got {num_heads}")
@@ -189,7 +185,6 @@ def alibi_bias(
         tensor([[ 0.0000, -0.5000, -1.0000],
                 [-0.5000,  0.0000, -0.5000],
                 [-1.0000, -0.5000,  0.0000]])
-
     """
     slopes = alibi_slopes(num_heads, dtype=dtype, device=device)
     return slopes[:, None, None] * -_distance(length, past, device).abs()  # (H, 1, 1) * (T, S)
@@ -223,7 +218,6 @@ def plot_attention(weights: Tensor, tokens: Sequence[str] | None = None, *, mask
         >>> figure = plot_attention(torch.tensor([[1.0, 0.0], [0.25, 0.75]]), ["to", "be"])
         >>> [axes.get_title() for axes in figure.axes]
         ['head 0', '']
-
     """
     if weights.dim() not in (2, 3):
         raise ValueError(f"weights must be (H, T, S) or (T, S), got shape {tuple(weights.shape)}")

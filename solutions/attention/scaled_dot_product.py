@@ -48,7 +48,6 @@ def attention_weights(
         >>> attention_weights(query, key, torch.tensor([True, False]))
         tensor([[1., 0.],
                 [1., 0.]])
-
     """
     if query.shape[-1] != key.shape[-1]:
         raise ValueError(f"query {tuple(query.shape)} and key {tuple(key.shape)} differ in their last axis")
@@ -108,7 +107,6 @@ def scaled_dot_product_attention(
         >>> scaled_dot_product_attention(query, key, value=torch.tensor([[10.0], [20.0]]))
         tensor([[15.0000],
                 [18.8080]])
-
     """
     if key.shape[-2] != value.shape[-2]:
         raise ValueError(f"key {tuple(key.shape)} and value {tuple(value.shape)} are not equally many")

@@ -36,7 +36,6 @@ def numerical_gradient(function: Callable[[Tensor], Tensor], point: Tensor, step
     Example:
         >>> numerical_gradient(lambda x: (x**3).sum(), torch.tensor([2.0, -1.0]), step=1.0)
         tensor([13.,  4.], dtype=torch.float64)
-
     """
     if step <= 0:
         raise ValueError(f"step must be above 0, got {step}")
@@ -71,7 +70,6 @@ class BinaryCrossEntropy(torch.autograd.Function):
         >>> BinaryCrossEntropy.apply(logits, torch.tensor([1.0, 0.0])).sum().backward()
         >>> logits.grad
         tensor([-0.5000,  1.0000])
-
     """
 
     @staticmethod
@@ -91,7 +89,6 @@ class BinaryCrossEntropy(torch.autograd.Function):
 
         Raises:
             ValueError: the two shapes differ, even if they would broadcast; the message gives both.
-
         """
         if logits.shape != targets.shape:
             raise ValueError(f"logits and targets differ in shape: {tuple(logits.shape)} and {tuple(targets.shape)}")
@@ -112,7 +109,6 @@ class BinaryCrossEntropy(torch.autograd.Function):
         Returns:
             The gradients for logits and targets, each of their shape: `grad_output` times σ(x) - t, and times -x.
             None stands for one that is not asked for: it is not worked out.
-
         """
         logits, targets = ctx.saved_tensors
         for_logits = grad_output * (logits.sigmoid() - targets) if ctx.needs_input_grad[0] else None
@@ -149,7 +145,6 @@ def accumulate_gradients(
         ... ])
         >>> model.weight.grad
         tensor([[6.]])
-
     """
     sizes = [len(inputs) for inputs, _ in micro_batches]
     if not sizes:
@@ -184,7 +179,6 @@ def straight_through_round(values: Tensor) -> Tensor:
         tensor([0., 2.])
         >>> torch.autograd.grad(straight_through_round(values).square().sum(), values)
         (tensor([0., 4.]),)
-
     """
     return values + (values.round() - values).detach()
 
@@ -210,7 +204,6 @@ def consistency_loss(online: Tensor, target: Tensor) -> Tensor:
         >>> consistency_loss(weight * 2, weight * 1).backward()
         >>> weight.grad
         tensor(12.)
-
     """
     if online.shape != target.shape:
         raise ValueError(f"online and target differ in shape: {tuple(online.shape)} and {tuple(target.shape)}")

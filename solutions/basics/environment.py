@@ -48,7 +48,6 @@ def check_environment(pyproject: Path) -> dict[str, str | None]:
 
         >>> check_environment(Path("pyproject.toml"))
         {'torch': '2.12.1', 'no-such-package': None}
-
     """
     unmet: dict[str, str | None] = {}
     for requirement in _requirements(pyproject):
@@ -108,7 +107,6 @@ def pick_device(prefer: str | None = None) -> torch.device:
     Example:
         >>> pick_device("cpu")
         device(type='cpu')
-
     """
     # Whether torch was *built* for a kind of device says nothing about this machine.
     counts = {

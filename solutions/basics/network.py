@@ -28,7 +28,6 @@ def spiral(
     Returns:
         Positions (arms * points, 2), float32, at a radius from 0.4 to 2, and the arm of each (arms * points,),
         int64, the points of one arm after those of another.
-
     """
     radius = 0.4 + 1.6 * torch.rand(arms, points, generator=generator)
     start = torch.arange(arms)[:, None] / arms  # in full turns, as everything until the next line
@@ -55,7 +54,6 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     Example:
         >>> cross_entropy(torch.zeros(3, 2), torch.tensor([0, 1, 1]))  # two classes alike: ln 2
         tensor(0.6931)
-
     """
     _check_targets(targets, logits)
     chosen = log_softmax(logits, -1).gather(1, targets[:, None])  # (B, 1)
@@ -87,7 +85,6 @@ class OneHiddenLayerNetwork:
         hidden_bias: (H,).
         output_weight: (C, H).
         output_bias: (C,).
-
     """
 
     def __init__(
@@ -111,7 +108,6 @@ class OneHiddenLayerNetwork:
         Returns:
             The tensors `hidden_weight`, `hidden_bias`, `output_weight` and `output_bias` under these names: the
             tensors themselves, so that writing into one changes the network.
-
         """
         return {
             "hidden_weight": self.hidden_weight,
@@ -136,7 +132,6 @@ class OneHiddenLayerNetwork:
             >>> network = OneHiddenLayerNetwork(2, 8, 3, generator=torch.Generator().manual_seed(0))
             >>> network.forward(torch.zeros(1, 2))  # tanh(0) is 0, and so are the biases
             tensor([[0., 0., 0.]])
-
         """
         width = self.hidden_weight.shape[1]
         if inputs.dim() != 2 or inputs.shape[1] != width:
@@ -169,7 +164,6 @@ class OneHiddenLayerNetwork:
             >>> _ = network.forward(torch.zeros(1, 2))
             >>> network.backward(torch.tensor([2]))["output_bias"]
             tensor([ 0.3333,  0.3333, -0.6667])
-
         """
         if self._kept is None:
             raise RuntimeError("backward needs the activations of a forward pass: call forward first")
@@ -213,7 +207,6 @@ def train(
         >>> losses = train(network, positions, arm, steps=300, learning_rate=1.0)
         >>> losses[-1] < 0.1 * losses[0]
         True
-
     """
     losses = []
     for _ in range(steps):

@@ -33,7 +33,6 @@ def pairwise_distances(points: Tensor, others: Tensor) -> Tensor:
         >>> pairwise_distances(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 0.0], [3.0, 0.0]]))
         tensor([[0., 3.],
                 [5., 4.]])
-
     """
     for tensor in (points, others):
         _check_floating(tensor)
@@ -65,7 +64,6 @@ def one_hot(indices: Tensor, classes: int, *, dtype: torch.dtype = torch.float32
         >>> one_hot(torch.tensor([2, 0]), 3)
         tensor([[0., 0., 1.],
                 [1., 0., 0.]])
-
     """
     _check_indices(indices, classes)
     every_class = torch.arange(classes, device=indices.device)  # (C,)
@@ -92,7 +90,6 @@ def batched_gather(values: Tensor, indices: Tensor) -> Tensor:
         >>> batched_gather(torch.tensor([[10, 11, 12], [20, 21, 22]]), torch.tensor([[2, 0], [1, 1]]))
         tensor([[12, 10],
                 [21, 21]])
-
     """
     if values.ndim < 2 or indices.ndim != 2 or len(values) != len(indices):
         raise ValueError(f"expected (B, T, ...) and (B, K), got {tuple(values.shape)} and {tuple(indices.shape)}")
@@ -122,7 +119,6 @@ def sliding_windows(values: Tensor, size: int, step: int = 1) -> Tensor:
         >>> sliding_windows(torch.arange(6), 3, step=2)
         tensor([[0, 1, 2],
                 [2, 3, 4]])
-
     """
     length = values.shape[-1]
     if not 1 <= size <= length:
@@ -154,7 +150,6 @@ def softmax(logits: Tensor, dim: int = -1) -> Tensor:
     Example:
         >>> softmax(torch.tensor([10000.0, 10000.0, -float("inf")]))
         tensor([0.5000, 0.5000, 0.0000])
-
     """
     exponentials = _below_maximum(logits, dim).exp()
     return exponentials / exponentials.sum(dim, keepdim=True)
@@ -178,7 +173,6 @@ def log_softmax(logits: Tensor, dim: int = -1) -> Tensor:
     Example:
         >>> log_softmax(torch.tensor([0.0, -10000.0]))
         tensor([     0., -10000.])
-
     """
     shifted = _below_maximum(logits, dim)
     return shifted - shifted.exp().sum(dim, keepdim=True).log()

@@ -114,7 +114,7 @@ def test_every_verdict_on_a_misconception_is_well_formed(mutants: Graded) -> Non
                     assert_well_formed(verdict)
 
 
-@pytest.mark.parametrize("task", COURSE.tasks(), ids=lambda task: task.id)
+@pytest.mark.parametrize("task", list(COURSE.tasks()), ids=lambda task: task.id)
 def test_enough_misconceptions(task: Task) -> None:
     """At least three a task, each of another name; five where the task is a module; attention has eight and more."""
     names = [entry.name for entry in misconceptions_of(task.tests())]
