@@ -54,11 +54,17 @@ def _import_verdict(error: ImportFailure, call: str, task: Task) -> Verdict:
 def is_no_answer(error: BaseException) -> bool:
     """Whether an error says nothing of whether the input was refused: the code is missing or was lost on the way."""
     lost = (ImportFailure, ForbiddenError, RecursionError)
-    return is_stub(error) or isinstance(error, lost) or not isinstance(error, Exception) or _out_of_memory(error) or _flood(error)
+    return (
+        is_stub(error)
+        or isinstance(error, lost)
+        or not isinstance(error, Exception)
+        or _out_of_memory(error)
+        or _flood(error)
+    )
 
 
 def is_stub(error: BaseException) -> bool:
-    """Whether it was raised by a line `raise NotImplementedError`; torch raises that error too, for reasons of its own."""
+    """Whether a line `raise NotImplementedError` raised it; torch raises that error too, for reasons of its own."""
     return isinstance(error, NotImplementedError) and "raise NotImplementedError" in line_of(error)
 
 

@@ -19,7 +19,9 @@ TIMEOUTS = 6  # after so many checks of a task that took too long, the rest is n
 HURRY = 5  # after the first of them, the limit is this many times shorter (but not under two seconds)
 
 Whose = Callable[[Task], trees.Source]
+Sources = dict[str, trees.Source]
 Steps = Generator[list[worker.Job], list[Outcome], None]  # yields jobs, gets their outcomes
+VariantSteps = Generator[list[worker.Job], list[Outcome], dict[str, list[CheckResult]]]
 
 
 @dataclass
@@ -27,7 +29,7 @@ class _Grading:
     """One task on its way through the grader."""
 
     task: Task
-    sources: dict[str, trees.Source] = field(default_factory=dict)
+    sources: Sources = field(default_factory=dict)
     lent: list[str] = field(default_factory=list)
     checks: list[CheckResult] = field(default_factory=list)  # filled when all have run
     settled: bool = False  # what was lent is what had to be
@@ -128,7 +130,7 @@ class Grader:
         grading.settled = True
         self._drive(self._run_diagnosis(grading))
 
-    def _sources(self, task: Task, gradings: dict[str, _Grading]) -> tuple[dict[str, trees.Source], list[str]]:
+    def _sources(self, task: Task, gradings: dict[str, _Grading]) -> tuple[Sources, list[str]]:
         """Whose code stands for the task and for each earlier piece, and which of those are lent."""
         sources = {task.id: self.source(task)}
         lent = []
@@ -167,23 +169,47 @@ class Grader:
                     found.setdefault(check, CheckResult(check, titles[check], [lost]))
         grading.checks = [found[check] for check in titles]
 
+    def variants(self, task: Task) -> dict[str, list[CheckResult]]:
+        """What each of a task's misconceptions gives in the learner's place, check by check."""
+        found: dict[str, list[CheckResult]] = {}
+
+        def steps() -> Steps:
+            found.update(
+                (yield from self._run_variants(task, self._sources(task, {})[0], list(checks_of(task.tests()))))
+            )
+            finished.append(True)
+
+        finished: list[bool] = []
+        self._drive(steps())
+        while not finished:
+            self._pool.turn()
+        return found
+
     def _run_diagnosis(self, grading: _Grading) -> Steps:
         """Name the misconceptions behind what went wrong."""
         suspects = diagnosis.worth_diagnosing(grading.checks) if self.diagnose else []
         if suspects:
-            task = grading.task
-            solution = task.solution().read_text(encoding="utf-8")
-            known = [(entry.name, entry.apply(solution)) for entry in diagnosis.misconceptions_of(task.tests())]
-            job = self._job(task, grading.sources, suspects)
-            outcomes = yield [
-                replace(job, variants=tuple(known[start :: self._pool.jobs]), scratch=worker.new_scratch())
-                for start in range(self._pool.jobs)
-            ]
-            variants = {name: checks for outcome in outcomes for name, checks in outcome.variants.items()}
-            diagnosis.name(grading.checks, {name: variants[name] for name, _ in known if name in variants})
+            diagnosis.name(grading.checks, (yield from self._run_variants(grading.task, grading.sources, suspects)))
         grading.complete = True
 
-    def _job(self, task: Task, sources: dict[str, trees.Source], checks: Sequence[str]) -> worker.Job:
+    def _run_variants(self, task: Task, sources: Sources, checks: Sequence[str]) -> VariantSteps:
+        """Run checks on each misconception of a task: shared out among few workers, for these texts are our own."""
+        solution = task.solution().read_text(encoding="utf-8")
+        known = [(entry.name, entry.apply(solution)) for entry in diagnosis.misconceptions_of(task.tests())]
+        found: dict[str, list[CheckResult]] = {}
+        while remaining := [(name, text) for name, text in known if name not in found]:
+            shares = [tuple(remaining[start :: self._pool.jobs]) for start in range(self._pool.jobs)]
+            outcomes = yield [replace(self._job(task, sources, checks), variants=share) for share in shares if share]
+            for share, outcome in zip(shares, outcomes, strict=False):
+                for name, _ in share:
+                    if name in outcome.variants:
+                        found[name] = outcome.variants[name]
+                        continue
+                    found[name] = []  # the process was lost in this one, which then explains nothing
+                    break  # those after it are run again
+        return {name: found[name] for name, _ in known}
+
+    def _job(self, task: Task, sources: Sources, checks: Sequence[str]) -> worker.Job:
         seconds = self.seconds or task.seconds
         return worker.Job(self.course, task, self.seed, sources, tuple(checks), seconds, seconds, worker.new_scratch())
 

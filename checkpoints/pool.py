@@ -168,14 +168,12 @@ class Pool:
 
 def _warm_up() -> None:
     """Import once what every worker needs; nothing here may run an operation that starts threads."""
-    if "torch" in sys.modules:
-        return
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # so that numpy starts none that a fork would lose
     gc.disable()  # collecting while torch is imported finds nothing
     from . import pytest_plugin  # noqa: F401
 
     gc.enable()
-    gc.freeze()
+    gc.freeze()  # so that a worker's collections do not touch, and thereby copy, what it shares with this process
 
 
 def _kill(process: BaseProcess) -> None:

@@ -11,7 +11,6 @@ import secrets
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_check
@@ -42,30 +41,30 @@ class Session:
         return next((task for task in self.course.tasks() if task.tests(ROOT) == path), None)
 
 
-def _editor_session() -> Session:
-    """For a pytest run that the grader did not start: the learner's tree, with lending by the record."""
-    course = catalogue.load()
-    passed = record.Record.load().passed_now(course)
-    sources = {task.id: trees.learners(task) if task.id in passed else trees.solutions(task) for task in course.tasks()}
-    session = Session(course, secrets.randbelow(10**6), lambda task: Guard(task.forbidden, task.processes))
-    session.__dict__["sources"] = sources
-    return session
+class EditorSession(Session):
+    """For a pytest run that the grader did not start: the learner's files, with lending by the record."""
 
+    def __init__(self) -> None:
+        course = catalogue.load()
+        super().__init__(course, secrets.randbelow(10**6), lambda task: Guard(task.forbidden, task.processes))
+        self.passed = record.Record.load().passed_now(course)
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Start a session of our own where the worker has not."""
-    config.addinivalue_line("markers", "task: a check of a task of the course")
+    def install(self, task: catalogue.Task) -> None:
+        """Before a task's tests are imported: the task is the learner's own, earlier pieces where they have passed."""
+        own = {other.id: trees.learners(other) for other in self.course.tasks() if other.id in {task.id, *self.passed}}
+        trees.Tree(self.course, own, self.guard_for(task).learner).install()
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> Generator[None, Any, Any]:
-    """Before a task's tests are imported in an editor's run: its own module is the learner's, whatever its state."""
-    if Session.current is None or "sources" in Session.current.__dict__:
-        session = Session.current = Session.current or _editor_session()
-        task = session.task_of(module_path)
-        if task is not None:
-            sources = {**session.__dict__["sources"], task.id: trees.learners(task)}
-            trees.Tree(session.course, sources, session.guard_for(task).learner).install()
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Decide whose code `exercises` is, just before a file of tests imports it; the worker has done so already."""
+    if isinstance(collector, pytest.Module):
+        session = Session.current = Session.current or EditorSession()
+        task = session.task_of(collector.path)
+        if task is not None and isinstance(session, EditorSession):
+            session.install(task)
     return (yield)
 
 

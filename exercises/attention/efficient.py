@@ -58,7 +58,6 @@ def chunked_attention(
         >>> query, key = torch.zeros(1, 4), torch.randn(3, 4)
         >>> chunked_attention(query, key, torch.tensor([[1.0], [2.0], [6.0]]), chunk=2)
         tensor([[3.]])
-
     """
     raise NotImplementedError("attention/efficient: chunked_attention")
 
@@ -92,7 +91,6 @@ class KVCache:
         >>> keys, values = cache.update(torch.zeros(1, 2, 1, 4), torch.ones(1, 2, 1, 4))  # one token more
         >>> keys.shape, cache.length
         (torch.Size([1, 2, 4, 4]), 4)
-
     """
 
     def __init__(
@@ -124,7 +122,6 @@ class KVCache:
                 another device; or the new tokens do not fit: the message then gives their number, `length` and
                 `capacity`, otherwise both shapes or devices. The cache stays as it was.
             TypeError: `key` or `value` is of another dtype; the message gives both.
-
         """
         raise NotImplementedError("attention/efficient: KVCache.update")
 

@@ -56,7 +56,6 @@ class MultiHeadAttention(nn.Module):
         torch.Size([2, 5, 768])
         >>> attention.c_attn.weight.shape
         torch.Size([2304, 768])
-
     """
 
     def __init__(
@@ -84,7 +83,6 @@ class MultiHeadAttention(nn.Module):
         Raises:
             ValueError: `x` or `memory` has not three axes, the last of size C, or they differ in B; the message
                 names which, and gives the shape.
-
         """
         raise NotImplementedError("attention/multi_head: MultiHeadAttention.project")
 
@@ -116,6 +114,5 @@ class MultiHeadAttention(nn.Module):
         Raises:
             ValueError: as `project`; or there is a `memory` although the module is causal, or along with a `cache`:
                 a memory has no later tokens and does not grow. The message names what does not go together.
-
         """
         raise NotImplementedError("attention/multi_head: MultiHeadAttention.forward")

@@ -43,7 +43,6 @@ def sliding_window_mask(length: int, window: int, *, past: int = 0, device: torc
                 [ True,  True, False, False],
                 [False,  True,  True, False],
                 [False, False,  True,  True]])
-
     """
     raise NotImplementedError("attention/patterns: sliding_window_mask")
 
@@ -75,7 +74,6 @@ def strided_mask(length: int, stride: int, *, past: int = 0, device: torch.devic
                 [ True,  True,  True, False, False],
                 [False,  True,  True,  True, False],
                 [ True, False,  True,  True,  True]])
-
     """
     raise NotImplementedError("attention/patterns: strided_mask")
 
@@ -106,7 +104,6 @@ def prefix_lm_mask(length: int, prefix: int | Tensor, *, device: torch.device | 
                 [ True,  True, False, False],
                 [ True,  True,  True, False],
                 [ True,  True,  True,  True]])
-
     """
     raise NotImplementedError("attention/patterns: prefix_lm_mask")
 
@@ -133,7 +130,6 @@ def alibi_slopes(num_heads: int, *, dtype: torch.dtype = torch.float32, device: 
     Example:
         >>> alibi_slopes(3)
         tensor([0.0625, 0.0039, 0.2500])
-
     """
     raise NotImplementedError("attention/patterns: alibi_slopes")
 
@@ -170,7 +166,6 @@ def alibi_bias(
         tensor([[ 0.0000, -0.5000, -1.0000],
                 [-0.5000,  0.0000, -0.5000],
                 [-1.0000, -0.5000,  0.0000]])
-
     """
     raise NotImplementedError("attention/patterns: alibi_bias")
 
@@ -203,6 +198,5 @@ def plot_attention(weights: Tensor, tokens: Sequence[str] | None = None, *, mask
         >>> figure = plot_attention(torch.tensor([[1.0, 0.0], [0.25, 0.75]]), ["to", "be"])
         >>> [axes.get_title() for axes in figure.axes]
         ['head 0', '']
-
     """
     raise NotImplementedError("attention/patterns: plot_attention")

@@ -48,7 +48,6 @@ def attention_weights(
         >>> attention_weights(query, key, torch.tensor([True, False]))
         tensor([[1., 0.],
                 [1., 0.]])
-
     """
     raise NotImplementedError("attention/scaled_dot_product: attention_weights")
 
@@ -93,6 +92,5 @@ def scaled_dot_product_attention(
         >>> scaled_dot_product_attention(query, key, value=torch.tensor([[10.0], [20.0]]))
         tensor([[15.0000],
                 [18.8080]])
-
     """
     raise NotImplementedError("attention/scaled_dot_product: scaled_dot_product_attention")

@@ -36,7 +36,6 @@ def numerical_gradient(function: Callable[[Tensor], Tensor], point: Tensor, step
     Example:
         >>> numerical_gradient(lambda x: (x**3).sum(), torch.tensor([2.0, -1.0]), step=1.0)
         tensor([13.,  4.], dtype=torch.float64)
-
     """
     raise NotImplementedError("basics/autograd: numerical_gradient")
 
@@ -55,7 +54,6 @@ class BinaryCrossEntropy(torch.autograd.Function):
         >>> BinaryCrossEntropy.apply(logits, torch.tensor([1.0, 0.0])).sum().backward()
         >>> logits.grad
         tensor([-0.5000,  1.0000])
-
     """
 
     @staticmethod
@@ -75,7 +73,6 @@ class BinaryCrossEntropy(torch.autograd.Function):
 
         Raises:
             ValueError: the two shapes differ, even if they would broadcast; the message gives both.
-
         """
         raise NotImplementedError("basics/autograd: BinaryCrossEntropy.forward")
 
@@ -93,7 +90,6 @@ class BinaryCrossEntropy(torch.autograd.Function):
         Returns:
             The gradients for logits and targets, each of their shape: `grad_output` times σ(x) - t, and times -x.
             None stands for one that is not asked for: it is not worked out.
-
         """
         raise NotImplementedError("basics/autograd: BinaryCrossEntropy.backward")
 
@@ -127,7 +123,6 @@ def accumulate_gradients(
         ... ])
         >>> model.weight.grad
         tensor([[6.]])
-
     """
     raise NotImplementedError("basics/autograd: accumulate_gradients")
 
@@ -151,7 +146,6 @@ def straight_through_round(values: Tensor) -> Tensor:
         tensor([0., 2.])
         >>> torch.autograd.grad(straight_through_round(values).square().sum(), values)
         (tensor([0., 4.]),)
-
     """
     raise NotImplementedError("basics/autograd: straight_through_round")
 
@@ -177,6 +171,5 @@ def consistency_loss(online: Tensor, target: Tensor) -> Tensor:
         >>> consistency_loss(weight * 2, weight * 1).backward()
         >>> weight.grad
         tensor(12.)
-
     """
     raise NotImplementedError("basics/autograd: consistency_loss")

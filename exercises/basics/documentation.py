@@ -71,7 +71,6 @@ def summarize(module: nn.Module, *inputs: Any) -> Summary:
         Layer(name='', type='Sequential', outputs=((4, 2),), parameters=0, trainable=0)
         Layer(name='0', type='Linear', outputs=((4, 2),), parameters=8, trainable=8)
         Layer(name='1', type='ReLU', outputs=((4, 2),), parameters=0, trainable=0)
-
     """
     raise NotImplementedError("basics/documentation: summarize")
 
@@ -103,6 +102,5 @@ def to_markdown(summary: Summary) -> str:
         | `1` | ReLU | (4, 20) | 0 |
         <BLANKLINE>
         2,000 parameters, 2,000 of them trainable
-
     """
     raise NotImplementedError("basics/documentation: to_markdown")

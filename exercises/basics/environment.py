@@ -48,7 +48,6 @@ def check_environment(pyproject: Path) -> dict[str, str | None]:
 
         >>> check_environment(Path("pyproject.toml"))
         {'torch': '2.12.1', 'no-such-package': None}
-
     """
     raise NotImplementedError("basics/environment: check_environment")
 
@@ -72,6 +71,5 @@ def pick_device(prefer: str | None = None) -> torch.device:
     Example:
         >>> pick_device("cpu")
         device(type='cpu')
-
     """
     raise NotImplementedError("basics/environment: pick_device")

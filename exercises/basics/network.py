@@ -28,7 +28,6 @@ def spiral(
     Returns:
         Positions (arms * points, 2), float32, at a radius from 0.4 to 2, and the arm of each (arms * points,),
         int64, the points of one arm after those of another.
-
     """
     radius = 0.4 + 1.6 * torch.rand(arms, points, generator=generator)
     start = torch.arange(arms)[:, None] / arms  # in full turns, as everything until the next line
@@ -55,7 +54,6 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     Example:
         >>> cross_entropy(torch.zeros(3, 2), torch.tensor([0, 1, 1]))  # two classes alike: ln 2
         tensor(0.6931)
-
     """
     raise NotImplementedError("basics/network: cross_entropy")
 
@@ -85,7 +83,6 @@ class OneHiddenLayerNetwork:
         hidden_bias: (H,).
         output_weight: (C, H).
         output_bias: (C,).
-
     """
 
     def __init__(
@@ -105,7 +102,6 @@ class OneHiddenLayerNetwork:
         Returns:
             The tensors `hidden_weight`, `hidden_bias`, `output_weight` and `output_bias` under these names: the
             tensors themselves, so that writing into one changes the network.
-
         """
         raise NotImplementedError("basics/network: OneHiddenLayerNetwork.parameters")
 
@@ -125,7 +121,6 @@ class OneHiddenLayerNetwork:
             >>> network = OneHiddenLayerNetwork(2, 8, 3, generator=torch.Generator().manual_seed(0))
             >>> network.forward(torch.zeros(1, 2))  # tanh(0) is 0, and so are the biases
             tensor([[0., 0., 0.]])
-
         """
         raise NotImplementedError("basics/network: OneHiddenLayerNetwork.forward")
 
@@ -151,7 +146,6 @@ class OneHiddenLayerNetwork:
             >>> _ = network.forward(torch.zeros(1, 2))
             >>> network.backward(torch.tensor([2]))["output_bias"]
             tensor([ 0.3333,  0.3333, -0.6667])
-
         """
         raise NotImplementedError("basics/network: OneHiddenLayerNetwork.backward")
 
@@ -181,6 +175,5 @@ def train(
         >>> losses = train(network, positions, arm, steps=300, learning_rate=1.0)
         >>> losses[-1] < 0.1 * losses[0]
         True
-
     """
     raise NotImplementedError("basics/network: train")

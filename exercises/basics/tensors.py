@@ -33,7 +33,6 @@ def pairwise_distances(points: Tensor, others: Tensor) -> Tensor:
         >>> pairwise_distances(torch.tensor([[0.0, 0.0], [3.0, 4.0]]), torch.tensor([[0.0, 0.0], [3.0, 0.0]]))
         tensor([[0., 3.],
                 [5., 4.]])
-
     """
     raise NotImplementedError("basics/tensors: pairwise_distances")
 
@@ -57,7 +56,6 @@ def one_hot(indices: Tensor, classes: int, *, dtype: torch.dtype = torch.float32
         >>> one_hot(torch.tensor([2, 0]), 3)
         tensor([[0., 0., 1.],
                 [1., 0., 0.]])
-
     """
     raise NotImplementedError("basics/tensors: one_hot")
 
@@ -82,7 +80,6 @@ def batched_gather(values: Tensor, indices: Tensor) -> Tensor:
         >>> batched_gather(torch.tensor([[10, 11, 12], [20, 21, 22]]), torch.tensor([[2, 0], [1, 1]]))
         tensor([[12, 10],
                 [21, 21]])
-
     """
     raise NotImplementedError("basics/tensors: batched_gather")
 
@@ -108,7 +105,6 @@ def sliding_windows(values: Tensor, size: int, step: int = 1) -> Tensor:
         >>> sliding_windows(torch.arange(6), 3, step=2)
         tensor([[0, 1, 2],
                 [2, 3, 4]])
-
     """
     raise NotImplementedError("basics/tensors: sliding_windows")
 
@@ -131,7 +127,6 @@ def softmax(logits: Tensor, dim: int = -1) -> Tensor:
     Example:
         >>> softmax(torch.tensor([10000.0, 10000.0, -float("inf")]))
         tensor([0.5000, 0.5000, 0.0000])
-
     """
     raise NotImplementedError("basics/tensors: softmax")
 
@@ -154,6 +149,5 @@ def log_softmax(logits: Tensor, dim: int = -1) -> Tensor:
     Example:
         >>> log_softmax(torch.tensor([0.0, -10000.0]))
         tensor([     0., -10000.])
-
     """
     raise NotImplementedError("basics/tensors: log_softmax")

@@ -73,14 +73,14 @@ def _batches(course: Catalogue) -> list[Batch]:
 def mutants(course: Catalogue, seed: int) -> Graded:
     """All of them, with their diagnosis.
 
-    Each runs twice, in processes of its own: as the learner's text, and as what learners' answers are compared with.
-    The grader would run all variants of a task for each of them; here one run of each serves them all.
+    Each runs twice: as the learner's text, and as what learners' answers are compared with. The grader would run
+    the variants for each learner's answer anew; here one run of them serves all the answers to a task.
     """
     learners = _grade_misconceptions(course, seed, False, _batches(course))
-    variants = _grade_misconceptions(course, seed, False, _batches(course))
     for name, results in learners.items():
+        variants = Grader(course, seed, solution_of).variants(course.task(name))
         for result in results.values():
-            diagnosis.name(result.checks, {other: found.checks for other, found in variants[name].items()})
+            diagnosis.name(result.checks, variants)
     return learners
 
 

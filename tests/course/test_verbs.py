@@ -158,7 +158,7 @@ def test_compare_shows_text_and_behaviour(checkout: Checkout, course: Catalogue)
     mine = mine.replace("return weights.masked_fill(~mask, 0.0)", "return weights.masked_fill(~mask, 0.0) * 1.01")
     mine = mine.replace("combined & mask", "torch.logical_and(combined, mask)")
     task.exercise(checkout.root).write_text(mine, encoding="utf-8")
-    shown = checkout.run("compare", "masking", "--yes", COLUMNS="160")
+    shown = checkout.run("compare", "masking", "--yes", COLUMNS="240")
     assert shown.returncode == 0, shown.stdout
     assert "torch.logical_and(combined, mask)" in shown.stdout
     assert "lines the same" in shown.stdout
