@@ -236,7 +236,11 @@ def _worst(got: torch.Tensor, expected: torch.Tensor, right: torch.Tensor) -> tu
     else:
         distance = (~right).to(torch.float64)
     flat = int(distance.reshape(-1).argmax())
-    return tuple(int(i) for i in torch.unravel_index(torch.tensor(flat), got.shape))
+    index: list[int] = []
+    for size in reversed(got.shape):  # torch.unravel_index would do, after importing sympy
+        flat, place = divmod(flat, size)
+        index.insert(0, place)
+    return tuple(index)
 
 
 def evidence(value: Any, depth: int = 0) -> Any:

@@ -68,21 +68,22 @@ def pytest_make_collect_report(
     return (yield)
 
 
-def new_check(session: Session, task: catalogue.Task, name: str) -> Check:
+def new_check(
+    session: Session, task: catalogue.Task, name: str, fail: Callable[[str], object] = pytest_check.check.fail
+) -> Check:
     """A fresh `Check`, with every source of randomness set from the session's seed."""
     torch.manual_seed(session.seed)  # for code that takes no generator
     random.seed(session.seed)
-    return Check(task, name, session.seed, session.guard_for(task))
+    return Check(task, name, session.seed, session.guard_for(task), fail)
 
 
 def run_check(session: Session, task: catalogue.Task, name: str, function: Callable[[Check], None]) -> CheckResult:
     """Run one check without pytest: what the fixture and the hooks below do, for code that cannot break pytest."""
-    made = new_check(session, task, name)
+    made = new_check(session, task, name, lambda text: None)
     try:
         function(made)
     except Exception as error:
         made.fail_with(error)
-    pytest_check.check_log.clear_failures()
     return CheckResult(name, name, made.verdicts)
 
 
