@@ -7,11 +7,12 @@ any mixture of them. Modules import their neighbours relatively, so the same tex
 
 import ast
 import difflib
+import functools
 import importlib.machinery
 import importlib.util
 import linecache
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +68,15 @@ def dependencies(task: Task, catalogue: Catalogue, root: Path = ROOT) -> list[Ta
     return [other for other in catalogue.tasks() if other.id in found]
 
 
-def _relative_imports(task: Task, root: Path) -> Iterable[str]:
+@functools.cache
+def _relative_imports(task: Task, root: Path) -> tuple[str, ...]:
+    found = []
     for node in ast.walk(ast.parse(task.solution(root).read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
-            yield f"{task.sprint}/{node.module}"
+            found.append(f"{task.sprint}/{node.module}")
         elif isinstance(node, ast.ImportFrom) and node.level == 2 and node.module:
-            yield node.module.replace(".", "/", 1)
+            found.append(node.module.replace(".", "/", 1))
+    return tuple(found)
 
 
 class ImportFailure(Exception):
