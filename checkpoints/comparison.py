@@ -20,7 +20,7 @@ _as_subclass = torch.Tensor.as_subclass
 _Tensor = torch.Tensor
 
 _SHOWN = 9  # a tensor of up to this many elements is written out, a larger one is described
-_KEPT = 4096  # evidence keeps up to this many elements
+_KEPT = 512  # evidence keeps up to this many elements
 
 # How far a right answer may lie from the oracle's. Both round each operation to half a unit in the last place
 # (6e-8 in float32, 1.1e-16 in float64); sums of the few hundred terms that the tests use, in any order, stay

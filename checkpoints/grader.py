@@ -51,6 +51,7 @@ class Grader:
         seconds: a limit for each check, in the place of the catalogue's.
         jobs: how many workers run at once.
         diagnose: whether wrong answers are compared with the misconceptions.
+        lend_all: whether every earlier piece is lent, also where it is graded in the same run.
     """
 
     def __init__(
@@ -62,12 +63,14 @@ class Grader:
         seconds: float | None = None,
         jobs: int | None = None,
         diagnose: bool = True,
+        lend_all: bool = False,
     ) -> None:
         self.course = course
         self.seed = seed
         self.passed = set(passed)
         self.seconds = seconds
         self.diagnose = diagnose
+        self.lend_all = lend_all
         self._whose = whose
         self._texts: dict[str, trees.Source] = {}
         self._pool = Pool(jobs or max(2, min(8, os.cpu_count() or 2)))
@@ -136,6 +139,7 @@ class Grader:
         lent = []
         for other in trees.dependencies(task, self.course):
             own = self._has_passed(gradings[other.id]) if other.id in gradings else other.id in self.passed
+            own = own and not self.lend_all
             sources[other.id] = self.source(other) if own else trees.solutions(other)
             if not own:
                 lent.append(other.id)

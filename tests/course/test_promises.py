@@ -56,7 +56,7 @@ def _grade_misconceptions(course: Catalogue, seed: int, diagnose: bool, batches:
             return as_source(task, batch[task.id].apply(task.solution().read_text(encoding="utf-8")))
 
         tasks = [course.task(name) for name in batch]
-        for result in Grader(course, seed, whose, diagnose=diagnose).grade(tasks):
+        for result in Grader(course, seed, whose, diagnose=diagnose, lend_all=True).grade(tasks):
             results.setdefault(result.task, {})[batch[result.task].name] = result
     return results
 
