@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from .catalogue import Task
 from .comparison import describe, difference, dtype_name, evidence, is_tensor, plain, shape_name
-from .crashes import first_line, is_no_answer, line_of, verdict_of
-from .guards import ForbiddenError, Guard
+from .crashes import ForbiddenError, first_line, is_no_answer, line_of, verdict_of
+from .guards import Guard
 from .trees import ImportFailure, Missing
 from .verdicts import Kind, Verdict
 

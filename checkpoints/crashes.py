@@ -6,13 +6,16 @@ import traceback
 
 from . import ROOT
 from .catalogue import Task
-from .guards import ForbiddenError
 from .trees import ImportFailure
 from .verdicts import Kind, Verdict
 
 FLOOD = "printed or wrote more than 16 MB: is a print inside a loop?"
 _MEMORY_MESSAGES = ("DefaultCPUAllocator", "not enough memory", "CUDA out of memory", "can't allocate memory")
 _OWN_MAKING = "an answer of your own making"
+
+
+class ForbiddenError(RuntimeError):
+    """Raised into the learner's code when it does what is not allowed."""
 
 
 def verdict_of(error: BaseException, call: str, task: Task) -> Verdict:

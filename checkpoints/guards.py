@@ -18,10 +18,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from . import ROOT, misconceptions, trees, verdicts
-
-
-class ForbiddenError(RuntimeError):
-    """Raised into the learner's code when it does what is not allowed."""
+from .crashes import ForbiddenError
 
 
 class _NoShortcuts(TorchFunctionMode):

@@ -59,10 +59,9 @@ class Screen:
         self.console.print(
             f"  {self.mark(result.passed, started)} {name} {points(result.earned):>5} of {task.points:<3}  {state}"
         )
-        if result.lent:
-            self.line(
-                f"      lent: {', '.join(result.lent)} (from the solutions: not passed yet, or changed since)", "dim"
-            )
+        if result.lent and started:
+            lent = f"{', '.join(result.lent)} (from the solutions: not passed yet, or changed since)"
+            self._labelled("lent:", lent, "dim")
         if result.passed:
             return
         if result.untouched:
