@@ -21,6 +21,7 @@ from . import ROOT, worker
 from .crashes import FLOOD
 from .verdicts import CheckResult, Kind, Verdict, check_from_json
 
+START_METHOD = "fork" if sys.platform == "linux" else "spawn"  # elsewhere a fork of torch is not safe, or not there
 GRACE = 3.0  # seconds more than a check's own limit before the pool itself ends a worker
 
 
@@ -58,7 +59,7 @@ class Pool:
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
-        self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        self._context: Any = multiprocessing.get_context(START_METHOD)
         self._queue: list[tuple[worker.Job, Callable[[Outcome], None]]] = []
         self._running: list[_Running] = []
         _warm_up()

@@ -118,6 +118,17 @@ def test_every_sprint_teaches(course: Catalogue) -> None:
             assert f"\n## {task.name}\n" in text, task.id
 
 
+def test_the_readme_shows_the_ladder(course: Catalogue) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| [`sprint-")]
+    assert len(rows) == len(course.sprints)
+    for row, sprint in zip(rows, course.sprints, strict=True):
+        assert f"`sprint-{sprint.name}`" in row
+        assert sprint.title in row
+        assert ", ".join(task.name for task in sprint.tasks) in row
+        assert f"{sprint.pass_mark} %" in text
+
+
 def test_every_hint_says_something(course: Catalogue) -> None:
     for task in course.tasks():
         assert len(set(task.hints)) == 3, task.id

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 
-from checkpoints import trees
+import pytest
+
+from checkpoints import pool, trees
 from checkpoints.catalogue import Catalogue
 from checkpoints.verdicts import Kind, TaskResult
 
@@ -58,6 +60,17 @@ def test_a_renamed_function_costs_only_its_own_checks(course: Catalogue, grade: 
     for check in failed:
         assert check.verdicts[0].kind == Kind.CANNOT_IMPORT
         assert "has no combine_masks; it has combined_masks: was it renamed?" in check.verdicts[0].got
+
+
+def test_where_processes_cannot_be_forked(course: Catalogue, grade: Grade, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that start afresh give the same verdicts."""
+    task = course.task("attention/masking")
+    text = solution_with(task, "def combine_masks(*masks):\n    return masks[0]\n")
+    (forked,) = grade([task.id], {task.id: text})
+    monkeypatch.setattr(pool, "START_METHOD", "spawn")
+    (started,) = grade([task.id], {task.id: text})
+    assert [check.verdicts for check in started.checks] == [check.verdicts for check in forked.checks]
+    assert 0 < started.earned < started.points
 
 
 def test_a_missing_file(course: Catalogue, grade: Grade) -> None:
