@@ -32,29 +32,33 @@ except catalogue.CatalogueError as error:
 
 def checkpoints(session: nox.Session, *arguments: str) -> None:
     """Run `python -m checkpoints` in the course's environment; where it fails, its closing line is nox's last."""
-    run(session, "-m", "checkpoints", *arguments)
+    with tempfile.TemporaryDirectory(prefix="checkpoints-") as folder:
+        closing = Path(folder, "closing.txt")
+        code = run(session, "-m", "checkpoints", *arguments, CHECKPOINTS_CLOSING=str(closing))
+        if code:
+            text = closing.read_text(encoding="utf-8") if closing.exists() else f"exit status {code}"
+            session.error(text.strip().rstrip("."))
 
 
-def run(session: nox.Session, *arguments: str) -> None:
-    """Run the environment's Python."""
+def run(session: nox.Session, *arguments: str, **variables: str) -> int:
+    """Run the environment's Python; returns its exit status."""
     try:
         python = environment.ready(ROOT)
     except environment.InstallError as error:
         session.error(str(error))
-    with tempfile.TemporaryDirectory(prefix="checkpoints-") as folder:
-        closing = Path(folder, "closing.txt")
-        process = subprocess.Popen(
-            [str(python), *arguments], cwd=ROOT, env={**os.environ, "CHECKPOINTS_CLOSING": str(closing)}
-        )
-        while True:
-            try:
-                code = process.wait()
-                break
-            except KeyboardInterrupt:  # the process has had it too, and ends by itself
-                continue
-        if code:
-            text = closing.read_text(encoding="utf-8") if closing.exists() else f"exit status {code}"
-            session.error(text.strip().rstrip("."))
+    process = subprocess.Popen([str(python), *arguments], cwd=ROOT, env={**os.environ, **variables})
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the process has had it too, and ends by itself
+            continue
+
+
+def tool(session: nox.Session, *arguments: str) -> None:
+    """Run a tool of the environment, as `python -m`; its failure is the session's."""
+    code = run(session, "-m", *arguments)
+    if code:
+        session.error(f"{arguments[0]} ended with exit status {code}")
 
 
 def _sprint_session(sprint: catalogue.Sprint) -> Callable[[nox.Session], None]:
@@ -88,15 +92,15 @@ _verb("reset", "The stub again: `nox -s reset -- TASK`; your text is kept in a b
 @nox.session
 def tests(session: nox.Session) -> None:
     """The course proves itself: stubs fail, solutions pass, wrong answers are caught and named."""
-    run(session, "-m", "pytest", "tests/course", *session.posargs)
+    tool(session, "pytest", "tests/course", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, types, and that the stubs are what the generator makes."""
-    run(session, "-m", "ruff", "check", ".")
-    run(session, "-m", "ruff", "format", "--check", ".")
-    run(session, "-m", "mypy")
+    tool(session, "ruff", "check", ".")
+    tool(session, "ruff", "format", "--check", ".")
+    tool(session, "mypy")
     checkpoints(session, "stubs", "--check")
 
 
