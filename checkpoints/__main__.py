@@ -157,7 +157,13 @@ class _Run:
         results: list[TaskResult] = []
         self.graded.append((sprint, results))
         self.screen.sprint(sprint, self.seed)
-        for task, result in zip(tasks, grader.grade(tasks), strict=True):
+        found = grader.grade(tasks)
+        for task in tasks:
+            self.screen.waiting(f"  grading {task.id} (Ctrl-C ends it)")
+            try:
+                result = next(found)
+            finally:
+                self.screen.waiting()
             results.append(result)
             self.record.note_result(task, result, record.digest(task, grader.source(task).text))
             self.screen.task(task, result, whole)

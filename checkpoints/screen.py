@@ -39,6 +39,12 @@ class Screen:
         """Something that the learner should know besides."""
         self.console.print(escape(text), style="yellow")
 
+    def waiting(self, text: str = "") -> None:
+        """A line that the next one replaces, on a terminal that can; it takes no thread, which a fork would lose."""
+        if self.console.is_terminal and not self.console.is_dumb_terminal:
+            self.console.file.write("\r\x1b[2K" + text[: self.console.width - 1])
+            self.console.file.flush()
+
     def mark(self, good: bool, started: bool = True) -> str:
         """A sign for passed, begun and untouched."""
         if good:
@@ -181,6 +187,8 @@ def _grouped(checks: Sequence[CheckResult]) -> list[list[CheckResult]]:
         first = check.verdicts[0]
         if first.kind == Kind.TODO:
             key: tuple[str, ...] = (Kind.TODO, first.got)
+        elif first.kind == Kind.TIMEOUT:  # the limits may differ
+            key = (Kind.TIMEOUT, first.where)
         elif first.kind in (Kind.CANNOT_IMPORT, Kind.TIMEOUT, Kind.OUT_OF_MEMORY, Kind.CRASH, Kind.FORBIDDEN_SHORTCUT):
             key = (first.kind, first.got, first.where)
         else:
