@@ -34,9 +34,9 @@ def misconceptions_of(tests: Path) -> list[Misconception]:
     return []
 
 
-def worth_diagnosing(results: Sequence[CheckResult]) -> list[str]:
-    """The checks with a verdict that a misconception could explain."""
-    return [result.check for result in results if any(map(_could_be_named, result.verdicts))]
+def is_worthwhile(results: Sequence[CheckResult]) -> bool:
+    """Whether there is a verdict that a misconception could explain."""
+    return any(_could_be_named(verdict) for result in results for verdict in result.verdicts)
 
 
 def _could_be_named(verdict: Verdict) -> bool:
@@ -44,9 +44,17 @@ def _could_be_named(verdict: Verdict) -> bool:
 
 
 def name(results: Sequence[CheckResult], variants: Mapping[str, Sequence[CheckResult]]) -> None:
-    """Write into each verdict the name of the variant that explains it; the one that explains most comes first."""
+    """Write into each verdict the name of the variant that explains it.
+
+    Of several, that is the one that explains most, and then the one that is wrong where the answer is right least.
+    """
     matches = {variant: _matches(results, theirs) for variant, theirs in variants.items()}
-    order = sorted(matches, key=lambda variant: -len(matches[variant]))
+    right = {result.check for result in results if result.passed}
+    against = {
+        variant: sum(their.check in right and not their.passed for their in theirs)
+        for variant, theirs in variants.items()
+    }
+    order = sorted(matches, key=lambda variant: (-len(matches[variant]), against[variant]))
     for result in results:
         for verdict in result.verdicts:
             place = (result.check, verdict.comparison)

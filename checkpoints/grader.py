@@ -191,9 +191,9 @@ class Grader:
 
     def _run_diagnosis(self, grading: _Grading) -> Steps:
         """Name the misconceptions behind what went wrong."""
-        suspects = diagnosis.worth_diagnosing(grading.checks) if self.diagnose else []
-        if suspects:
-            diagnosis.name(grading.checks, (yield from self._run_variants(grading.task, grading.sources, suspects)))
+        if self.diagnose and diagnosis.is_worthwhile(grading.checks):
+            checks = [check.check for check in grading.checks]
+            diagnosis.name(grading.checks, (yield from self._run_variants(grading.task, grading.sources, checks)))
         grading.complete = True
 
     def _run_variants(self, task: Task, sources: Sources, checks: Sequence[str]) -> VariantSteps:

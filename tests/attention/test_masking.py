@@ -100,7 +100,7 @@ def test_causal_by_hand(check: Check) -> None:
 
 def test_causal_with_past(check: Check) -> None:
     """With keys before the first query, as a decoder with a cache has them, all of those are seen."""
-    length, past = check.draw.size(), check.draw.size(1, 6)
+    length, past = check.draw.size(), check.draw.size(2, 7)
     check(causal_mask, length, past=past).equals(_seen(length, past))
     check(causal_mask, 1, past=past).equals(_seen(1, past), note="one new token sees everything")
 
