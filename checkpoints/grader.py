@@ -31,7 +31,8 @@ class _Grading:
     task: Task
     sources: Sources = field(default_factory=dict)
     lent: list[str] = field(default_factory=list)
-    checks: list[CheckResult] = field(default_factory=list)  # filled when all have run
+    checks: list[CheckResult] = field(default_factory=list)
+    ran: bool = False  # all of them have run
     settled: bool = False  # what was lent is what had to be
     complete: bool = False  # and wrong answers have been diagnosed
 
@@ -117,12 +118,12 @@ class Grader:
 
     def _start(self, grading: _Grading, gradings: dict[str, _Grading]) -> None:
         grading.sources, grading.lent = self._sources(grading.task, gradings)
-        grading.checks = []
+        grading.ran = False
         self._drive(self._run_checks(grading))
 
     def _settle(self, grading: _Grading, gradings: dict[str, _Grading]) -> None:
         """Once all earlier pieces are settled: grade anew if one is lent after all, else go on to the diagnosis."""
-        if grading.settled or not grading.checks:
+        if grading.settled or not grading.ran:
             return
         earlier = trees.dependencies(grading.task, self.course)
         if not all(gradings[other.id].settled for other in earlier if other.id in gradings):
@@ -147,7 +148,7 @@ class Grader:
 
     def _has_passed(self, grading: _Grading) -> bool:
         """Whether a piece of this run has passed; while that is not known, whether it might."""
-        if grading.checks:
+        if grading.ran:
             return grading.passed
         text = self.source(grading.task).text
         return text is not None and text != stubs.generate(grading.task)
@@ -172,6 +173,7 @@ class Grader:
                 for check in titles:
                     found.setdefault(check, CheckResult(check, titles[check], [lost]))
         grading.checks = [found[check] for check in titles]
+        grading.ran = True
 
     def variants(self, task: Task) -> dict[str, list[CheckResult]]:
         """What each of a task's misconceptions gives in the learner's place, check by check."""

@@ -74,6 +74,16 @@ def test_one_task(checkout: Checkout, course: Catalogue) -> None:
     assert checkout.run("grade", "attention", "scaled_dot_product").returncode == 1
 
 
+def test_no_checks_at_all_is_a_failure(checkout: Checkout, course: Catalogue) -> None:
+    task = course.task("attention/masking")
+    checkout.solve(task)
+    task.tests(checkout.root).write_text("MISCONCEPTIONS = []\n", encoding="utf-8")
+    shown = checkout.run("grade", "attention", "masking")
+    assert shown.returncode == 1
+    assert "0 of 10 points" in shown.stdout
+    assert "changed since" not in checkout.run("progress").stdout, "it was never passed"
+
+
 def test_unknown_names(checkout: Checkout) -> None:
     shown = checkout.run("grade", "attention", "maskign")
     assert shown.returncode == 2
