@@ -152,7 +152,11 @@ class _Run:
         from .grader import Grader
 
         grader = Grader(
-            self.course, self.seed, passed=self.record.passed_now(self.course), seconds=self.options.seconds
+            self.course,
+            self.seed,
+            passed=self.record.passed_now(self.course),
+            seconds=self.options.seconds,
+            gallery=ROOT / "checkpoints" / "figures",
         )
         results: list[TaskResult] = []
         self.graded.append((sprint, results))
@@ -167,6 +171,8 @@ class _Run:
             results.append(result)
             self.record.note_result(task, result, record.digest(task, grader.source(task).text))
             self.screen.task(task, result, whole)
+            if result.passed and self.record.note_explained(task):
+                self.screen.note(task)
             self._save()
         if len(results) == len(sprint.tasks):
             earned = sum(result.earned for result in results)
@@ -294,6 +300,7 @@ def _compare(course: Catalogue, screen: Screen, options: argparse.Namespace) -> 
         comparing.show_comparisons(screen, [comparing.Comparison(**entry) for entry in found])
     if lost is not None:
         screen.verdict(lost)
+    screen.note(task)
     return 0
 
 

@@ -8,9 +8,13 @@ A comparison that fails is noted and the check goes on (the comparisons are soft
 wrong at once. Nothing here ever raises the learner's own exceptions: each becomes a verdict.
 """
 
+import contextlib
+import functools
+import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,9 +22,11 @@ import pytest_check
 import torch
 from torch import Tensor, nn
 
+from . import ROOT
 from .catalogue import Task
 from .comparison import describe, difference, dtype_name, evidence, is_tensor, plain, shape_name
 from .crashes import ForbiddenError, first_line, is_no_answer, line_of, verdict_of
+from .divergence import first_divergence, tracing
 from .guards import Guard
 from .trees import ImportFailure, Missing
 from .verdicts import Kind, Verdict
@@ -119,7 +125,13 @@ class Answer:
         return self._value
 
     def equals(
-        self, expected: Any, *, rtol: float | None = None, atol: float | None = None, note: str = ""
+        self,
+        expected: Any,
+        *,
+        rtol: float | None = None,
+        atol: float | None = None,
+        note: str = "",
+        divergence: Callable[[], str] = str,
     ) -> "Answer":
         """Shape, dtype and value are those expected, up to rounding.
 
@@ -128,6 +140,7 @@ class Answer:
             rtol: relative tolerance, where the usual one for the dtype will not do; say why in a comment.
             atol: absolute tolerance, likewise.
             note: said after what was expected: why that is the right answer.
+            divergence: tells, of a composed module whose answer differs, the first part that does.
         """
         if not self.failed:
             found = difference(self._value, expected, rtol, atol)
@@ -135,7 +148,9 @@ class Answer:
                 self._check.passed()
             else:
                 wanted = f"{found.expected} ({note})" if note else found.expected
-                self._check.note(found.kind, self.call, found.got, wanted, found.where, evidence(self._value))
+                self._check.note(
+                    found.kind, self.call, found.got, wanted, found.where, evidence(self._value), divergence()
+                )
                 if is_tensor(expected) and not is_tensor(self._value):
                     self.failed = True  # whatever it is, nothing can be computed from it
         return self
@@ -227,15 +242,56 @@ class Check:
         self.draw = Draw(seed, f"{task.id}:{name}")
         self.guard = guard
         self.verdicts: list[Verdict] = []
+        self.figures: list[str] = []  # files of figures that were kept
+        self.scratch: str | None = None  # where `folder` is made; the system's place if None
+        self.gallery: Path | None = None  # where `keep` puts figures; nowhere if None
         self._comparisons = 0
+
+    @functools.cached_property
+    def folder(self) -> Path:
+        """An empty folder for the check's files, gone with the check."""
+        self._folder = tempfile.TemporaryDirectory(prefix="check-", dir=self.scratch, ignore_cleanup_errors=True)
+        return Path(self._folder.name)
+
+    @contextlib.contextmanager
+    def large_files(self) -> Iterator[None]:
+        """Lift the limit on the size of files, for those that the check itself makes."""
+        try:
+            import resource
+        except ImportError:  # Windows has no such limit
+            yield
+            return
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limits[1], limits[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    def keep(self, figure: Any, name: str) -> None:
+        """Draw a figure of the learner's and, where a learner is being graded, keep it as a PNG to look at."""
+        target = self.folder / "figure.png" if self.gallery is None else self.gallery / f"{self.task.name}-{name}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        drawn = self.run(f"savefig of the figure {name}", lambda: figure.savefig(target, format="png", dpi=100))
+        if self.gallery is not None and not drawn.failed:
+            self.figures.append(target.relative_to(ROOT).as_posix())
 
     def passed(self) -> None:
         """Count a comparison that found nothing wrong."""
         self._comparisons += 1
 
-    def note(self, kind: Kind, call: str, got: str, expected: str, where: str = "", proof: Any = None) -> None:
+    def note(
+        self,
+        kind: Kind,
+        call: str,
+        got: str,
+        expected: str,
+        where: str = "",
+        proof: Any = None,
+        divergence: str = "",
+    ) -> None:
         """Note a verdict; the check goes on."""
-        verdict = Verdict(kind, call, got, expected, where, comparison=self._comparisons, evidence=proof)
+        verdict = Verdict(kind, call, got, expected, where, divergence, comparison=self._comparisons, evidence=proof)
         self._comparisons += 1
         self.verdicts.append(verdict)
         self._fail(verdict.text())
@@ -290,6 +346,35 @@ class Check:
         if any(verdict.call == call for verdict in self.verdicts):
             answer.failed = True
         return answer
+
+    def beside(
+        self,
+        module: Any,
+        reference: nn.Module,
+        /,
+        *args: Any,
+        parts: Mapping[str, str] | None = None,
+        pick: Callable[[Any], Any] = lambda output: output,
+        **kwargs: Any,
+    ) -> Answer:
+        """Call a composed module and a reference of the same weights, and compare; names the part that differs first.
+
+        Args:
+            module: the learner's.
+            reference: another module of the same parts; called with the same arguments, without gradients.
+            parts: the names of the reference's parts and what the learner's are called; all, of the same names, if
+                None.
+            pick: takes what is compared out of the reference's output.
+            *args: of the call.
+            **kwargs: of the call.
+        """
+        if parts is None:
+            parts = {name: name for name, _ in reference.named_modules() if name}
+        with torch.no_grad(), tracing(reference, parts) as theirs:
+            expected = pick(reference(*args, **kwargs))
+        with tracing(module, {name: name for name in parts.values()}) as mine:
+            answer = self(module, *args, **kwargs)
+        return answer.equals(expected, divergence=lambda: first_divergence(mine, theirs))
 
     def build(self, make: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         """Construct a class of the learner's; ends the check where that fails."""

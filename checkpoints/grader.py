@@ -8,6 +8,7 @@ import functools
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from . import diagnosis, stubs, trees, worker
@@ -53,6 +54,7 @@ class Grader:
         jobs: how many workers run at once.
         diagnose: whether wrong answers are compared with the misconceptions.
         lend_all: whether every earlier piece is lent, also where it is graded in the same run.
+        gallery: a folder in which the figures that tasks draw are kept, by sprint; they are not kept if None.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Grader:
         jobs: int | None = None,
         diagnose: bool = True,
         lend_all: bool = False,
+        gallery: Path | None = None,
     ) -> None:
         self.course = course
         self.seed = seed
@@ -72,6 +75,7 @@ class Grader:
         self.seconds = seconds
         self.diagnose = diagnose
         self.lend_all = lend_all
+        self.gallery = gallery
         self._whose = whose
         self._texts: dict[str, trees.Source] = {}
         self._pool = Pool(jobs or max(2, min(8, os.cpu_count() or 2)))
@@ -88,6 +92,7 @@ class Grader:
         All start at once, each on the assumption that the earlier pieces of this run will pass. Where one does not,
         what stands on it is graded anew, with that piece lent.
         """
+        self._preload(tasks)
         gradings = {task.id: _Grading(task) for task in sorted(tasks, key=list(self.course.tasks()).index)}
         pending = [task.id for task in tasks]
         try:
@@ -103,8 +108,14 @@ class Grader:
         finally:
             self._pool.stop()
 
+    def _preload(self, tasks: Iterable[Task]) -> None:
+        """Nothing is imported for a stub: it gets no further than its `raise`."""
+        begun = [task for task in tasks if self.source(task).text != stubs.generate(task)]
+        self._pool.preload(module for task in begun for module in task.preload)
+
     def compare(self, task: Task) -> tuple[list[dict[str, Any]], Verdict | None]:
         """Run the task's workloads, the learner's code beside the solution's; and why that broke off, if it did."""
+        self._preload([task])
         sources, _ = self._sources(task, {})
         outcomes: list[Outcome] = []
         job = replace(self._job(task, sources, ()), compare=True, seconds=self.seconds or 3 * task.seconds)
@@ -160,6 +171,8 @@ class Grader:
         timeouts = 0
         while remaining := [check for check in titles if check not in found]:
             job = self._job(task, grading.sources, remaining)
+            if self.gallery is not None:
+                job = replace(job, gallery=str(self.gallery / task.sprint))
             if timeouts:
                 job = replace(job, seconds=min(job.seconds, max(2.0, job.seconds / HURRY)))
             (outcome,) = yield [job]
@@ -177,6 +190,7 @@ class Grader:
 
     def variants(self, task: Task) -> dict[str, list[CheckResult]]:
         """What each of a task's misconceptions gives in the learner's place, check by check."""
+        self._preload([task])
         found: dict[str, list[CheckResult]] = {}
 
         def steps() -> Steps:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import importlib
 import json
 import multiprocessing
 import os
@@ -10,7 +11,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
@@ -63,6 +65,17 @@ class Pool:
         self._queue: list[tuple[worker.Job, Callable[[Outcome], None]]] = []
         self._running: list[_Running] = []
         _warm_up()
+
+    def preload(self, modules: Iterable[str]) -> None:
+        """Import what the tasks' tests are slow to import once for all workers; a failure is left to the tests."""
+        if START_METHOD == "fork":
+            gc.disable()
+            for name in modules:
+                with contextlib.suppress(ImportError), warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    importlib.import_module(name)
+            gc.enable()
+            gc.freeze()
 
     def submit(self, job: worker.Job, reply: Callable[[Outcome], None]) -> None:
         """Put a job into the queue; `reply` is called by `turn` with what came of it."""

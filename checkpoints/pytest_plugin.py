@@ -33,6 +33,8 @@ class Session:
         self.course = course
         self.seed = seed
         self.guard_for = guard_for
+        self.scratch: str | None = None  # where checks make their folders
+        self.gallery: Path | None = None  # where they keep figures
         self.started: Callable[[str], None] = lambda check: None
         self.finished: Callable[[CheckResult], None] = lambda result: None
 
@@ -52,7 +54,7 @@ class EditorSession(Session):
     def install(self, task: catalogue.Task) -> None:
         """Before a task's tests are imported: the task is the learner's own, earlier pieces where they have passed."""
         own = {other.id: trees.learners(other) for other in self.course.tasks() if other.id in {task.id, *self.passed}}
-        trees.Tree(self.course, own, self.guard_for(task).learner).install()
+        trees.Tree(self.course.tasks(), own, self.guard_for(task).learner).install()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -74,7 +76,9 @@ def new_check(
     """A fresh `Check`, with every source of randomness set from the session's seed."""
     torch.manual_seed(session.seed)  # for code that takes no generator
     random.seed(session.seed)
-    return Check(task, name, session.seed, session.guard_for(task), fail)
+    made = Check(task, name, session.seed, session.guard_for(task), fail)
+    made.scratch, made.gallery = session.scratch, session.gallery
+    return made
 
 
 def run_check(session: Session, task: catalogue.Task, name: str, function: Callable[[Check], None]) -> CheckResult:
@@ -107,11 +111,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, bool, bool]:
     session.started(item.name)
     start = time.perf_counter()
     done = yield
+    result = CheckResult(item.name, _title(item), seconds=time.perf_counter() - start)
     if _check_key in item.stash:
-        verdicts = item.stash[_check_key].verdicts
+        result.verdicts, result.figures = item.stash[_check_key].verdicts, item.stash[_check_key].figures
     else:
-        verdicts = [Verdict(Kind.CRASH, item.name, "the check could not be set up", "a check that runs")]
-    session.finished(CheckResult(item.name, _title(item), verdicts, seconds=time.perf_counter() - start))
+        result.verdicts = [Verdict(Kind.CRASH, item.name, "the check could not be set up", "a check that runs")]
+    session.finished(result)
     return done
 
 

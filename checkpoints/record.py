@@ -20,7 +20,7 @@ from . import ROOT
 from .catalogue import Catalogue, Task
 from .verdicts import TaskResult
 
-VERSION = 1
+VERSION = 2  # 2: `explained` came
 
 
 class RecordError(Exception):
@@ -35,6 +35,7 @@ class Entry:
     attempts: dict[str, float] = field(default_factory=dict)  # when -> points
     hints: dict[str, str] = field(default_factory=dict)  # rung ("1", "2", "3") -> when first read
     solution_seen: str = ""  # when `compare` first showed the solution before the task was passed
+    explained: str = ""  # when the note of the passed task was first shown
 
     @property
     def best(self) -> float:
@@ -49,6 +50,7 @@ class Entry:
         for when, points in other.attempts.items():
             self.attempts[when] = max(points, self.attempts.get(when, 0.0))
         self.solution_seen = min(filter(None, (self.solution_seen, other.solution_seen)), default="")
+        self.explained = min(filter(None, (self.explained, other.explained)), default="")
 
 
 @dataclass
@@ -87,6 +89,13 @@ class Record:
     def note_hint(self, task: Task, rung: int) -> None:
         """Note that a rung of a task's hints was read."""
         self.entry(task).hints.setdefault(str(rung), _now())
+
+    def note_explained(self, task: Task) -> bool:
+        """Note that the note of a passed task is shown; whether this is the first time."""
+        entry = self.entry(task)
+        first = not entry.explained
+        entry.explained = entry.explained or _now()
+        return first
 
     def note_solution_seen(self, task: Task) -> None:
         """Note that the solution was shown before the task was passed."""
@@ -176,6 +185,7 @@ class Record:
                 "attempts": entry.attempts,
                 "hints": entry.hints,
                 "solution_seen": entry.solution_seen,
+                "explained": entry.explained,
             }
             for name, entry in sorted(self.tasks.items())
         }

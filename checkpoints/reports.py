@@ -52,6 +52,7 @@ def _task_data(result: TaskResult) -> dict[str, Any]:
                 "passed": check.passed,
                 "seconds": round(check.seconds, 4),
                 "printed": check.printed,
+                "figures": check.figures,
                 "verdicts": [
                     {
                         "kind": str(verdict.kind),
@@ -59,6 +60,7 @@ def _task_data(result: TaskResult) -> dict[str, Any]:
                         "got": verdict.got,
                         "expected": verdict.expected,
                         "where": verdict.where,
+                        "divergence": verdict.divergence,
                         "misconception": verdict.misconception,
                     }
                     for verdict in check.verdicts

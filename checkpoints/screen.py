@@ -68,6 +68,9 @@ class Screen:
         if result.lent and started:
             lent = f"{', '.join(result.lent)} (from the solutions: not passed yet, or changed since)"
             self._labelled("lent:", lent, "dim")
+        figures = list(dict.fromkeys(figure for check in result.checks for figure in check.figures))
+        if figures:
+            self._labelled("drawn:", ", ".join(figures), "dim")
         if result.passed:
             return
         if result.untouched:
@@ -84,6 +87,13 @@ class Screen:
         if len(shown) < len(groups):
             more = sum(len(group) for group in groups[len(shown) :])
             self._labelled("more", f"{more} more failing checks: {task.command}", "dim")
+        self.console.print()
+
+    def note(self, task: Task) -> None:
+        """What is to be said of a task once it has passed."""
+        self.console.print()
+        for label, body in zip(("idea", "solution", "question"), task.note, strict=True):
+            self._labelled(label, body)
         self.console.print()
 
     def _todo(self, task: Task, result: TaskResult) -> None:

@@ -12,7 +12,7 @@ import importlib.machinery
 import importlib.util
 import linecache
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,12 +186,12 @@ class Tree:
 
     def __init__(
         self,
-        catalogue: Catalogue,
+        tasks: Iterable[Task],
         sources: Mapping[str, Source],
         guard: Callable[[], AbstractContextManager[Any]] = nullcontext,
         root: Path = ROOT,
     ) -> None:
-        self.tasks = {task.module: task for task in catalogue.tasks()}
+        self.tasks = {task.module: task for task in tasks}
         self.sources = sources
         self.guard = guard
         self.root = root

@@ -32,6 +32,7 @@ class Verdict:
     got: str
     expected: str
     where: str = ""  # the worst element, or the line of the learner's code
+    divergence: str = ""  # of a composed module: the first of its parts that differs
     misconception: str = ""  # the named misconception that gives exactly this answer
     comparison: int = 0  # which comparison of its check this was; diagnosis matches on it
     evidence: Any = None  # what was got, in a form that can be compared with what a misconception gives
@@ -41,6 +42,8 @@ class Verdict:
         rows = [("call", self.call), ("got", self.got), ("expected", self.expected)]
         if self.where:
             rows.append(("where", self.where))
+        if self.divergence:
+            rows.append(("first", self.divergence))
         if self.misconception:
             rows.append(("diagnosis", f"equals {self.misconception}"))
         return rows
@@ -80,6 +83,7 @@ class CheckResult:
     verdicts: list[Verdict] = field(default_factory=list)
     printed: str = ""  # the beginning of what the learner's code printed
     seconds: float = 0.0
+    figures: list[str] = field(default_factory=list)  # files of figures that it kept for the learner to look at
 
     @property
     def passed(self) -> bool:

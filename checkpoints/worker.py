@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from . import ROOT
@@ -25,6 +26,7 @@ from .trees import Source
 if TYPE_CHECKING:  # imported where they are needed: a process that is started afresh starts with this module
     import pytest
 
+    from . import pytest_plugin
     from .verdicts import CheckResult
 
 OUTPUT_LIMIT = 16 * 2**20  # bytes that the learner's code may print or write to one file
@@ -44,6 +46,7 @@ class Job:
     import_seconds: float  # how long the import and pytest's start may take
     scratch: str  # a folder for the output and the trace of a lost process
     compare: bool = False  # instead of the checks, run the task's workloads beside the solution's
+    gallery: str | None = None  # where figures are kept for the learner; nowhere if None
     variants: tuple[tuple[str, str], ...] = ()  # instead of the text in `sources`, run the checks on each of these
 
     @property
@@ -99,7 +102,7 @@ def _limit_memory(gib: float) -> None:
     except ImportError:  # Windows
         return
     with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT_LIMIT, OUTPUT_LIMIT))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (OUTPUT_LIMIT, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     with contextlib.suppress(ValueError, OSError):
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         limit = pages * resource.getpagesize() + int(gib * 2**30)
@@ -162,10 +165,10 @@ class _Worker:
         """Import the learner's modules, then let pytest run the checks."""
         import pytest
 
-        from . import pytest_plugin, trees
+        from . import pytest_plugin
 
         job = self.job
-        trees.Tree(job.course, job.sources, self.guard.learner).install()
+        self.install(job.sources)
         for name in (job.task.id, *(other for other, source in job.sources.items() if not source.lent)):
             __import__(job.course.task(name).module)
         faulthandler.cancel_dump_traceback_later()
@@ -173,7 +176,7 @@ class _Worker:
             self.send({"breach": self.guard.breaches[0]})
             return
         gc.freeze()  # collecting torch's own objects again and again would cost more than the checks
-        session = pytest_plugin.Session(job.course, job.seed, lambda task: self.guard)
+        session = self.session()
         session.started, session.finished = self.started, self.finished
         pytest_plugin.Session.current = session
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
@@ -181,6 +184,24 @@ class _Worker:
         unused = ("terminal", "faulthandler", "cacheprovider", "capture", "unraisableexception", "threadexception")
         options = [option for name in unused for option in ("-p", f"no:{name}")]
         pytest.main([str(job.task.tests()), *options, "-p", "pytest_check.plugin"], plugins=[self])
+
+    def install(self, sources: Mapping[str, Source]) -> None:
+        """Decide whose code `exercises` is, here and in every process that is started from here."""
+        from . import child, trees
+
+        tree = trees.Tree(list(self.job.course.tasks()), sources, self.guard.learner)
+        tree.install()
+        if self.job.task.processes:
+            child.share(tree, self.job.scratch)
+
+    def session(self) -> "pytest_plugin.Session":
+        """What pytest, or `run_check`, grades with."""
+        from . import pytest_plugin
+
+        session = pytest_plugin.Session(self.job.course, self.job.seed, lambda task: self.guard)
+        session.scratch = self.job.scratch
+        session.gallery = Path(self.job.gallery) if self.job.gallery else None
+        return session
 
     def pytest_collection_modifyitems(self, items: "list[pytest.Item]") -> None:
         """Keep the checks asked for."""
@@ -198,20 +219,21 @@ class _Worker:
 
     def run_variants(self) -> None:
         """Run the checks on each variant, one after the other and without pytest: these are the course's own texts."""
-        from . import pytest_plugin, trees
+        from . import pytest_plugin
 
         job = self.job
-        session = pytest_plugin.Session(job.course, job.seed, lambda task: self.guard)
+        session = self.session()
         code = compile(job.task.tests().read_text(encoding="utf-8"), job.task.tests(), "exec")
         for variant, text in job.variants:
             path = job.sources[job.task.id].path
-            sources = {**job.sources, job.task.id: Source(path, text)}
-            trees.Tree(job.course, sources, self.guard.learner).install()
-            tests: dict[str, Any] = {"__name__": f"variant_{job.task.name}"}
-            exec(code, tests)
+            self.install({**job.sources, job.task.id: Source(path, text)})
+            # Under the name that pytest gives it, so that what it defines can be pickled into another process.
+            tests = ModuleType(f"tests.{job.task.sprint}.test_{job.task.name}")
+            sys.modules[tests.__name__] = tests
+            exec(code, vars(tests))
             for check in job.checks:
                 self.started(f"{variant}: {check}")
-                self.finished(pytest_plugin.run_check(session, job.task, check, tests[check]), variant)
+                self.finished(pytest_plugin.run_check(session, job.task, check, getattr(tests, check)), variant)
 
     def compare(self) -> None:
         """Run the task's workloads beside the solution's."""

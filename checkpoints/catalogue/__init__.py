@@ -36,11 +36,13 @@ class Task:
     points: int
     backlog: str  # the line of the sprint backlog that it serves
     hints: tuple[str, str, str]  # a question, a pointer, nearly there
+    note: tuple[str, str, str]  # for after passing: what it is for, what the solution does, something to think about
     given: tuple[str, ...] = ()  # names whose bodies stay in the stub: `function`, `Class.method`
     forbidden: tuple[str, ...] = ()  # patterns of torch functions that are what is being built
     seconds: float = 10.0  # how long one check may run
     memory_gib: float = 4.0  # how much more than the bare interpreter one process may take
     processes: bool = False  # whether the learner's code may start other processes
+    preload: tuple[str, ...] = ()  # slow modules that the task or its tests import: once, before workers are forked
 
     @property
     def id(self) -> str:
@@ -152,11 +154,17 @@ _TASK_KEYS = {
     "points": (int, True),
     "backlog": (str, True),
     "hints": (list, True),
+    "note": (list, True),
     "given": (list, False),
     "forbidden": (list, False),
     "seconds": (float, False),
     "memory_gib": (float, False),
     "processes": (bool, False),
+    "preload": (list, False),
+}
+_THREE = {
+    "hints": "a question, a pointer, nearly there",
+    "note": "what it is for, what the solution does, something to think about",
 }
 _TYPE_NAMES = {
     str: "a string",
@@ -221,10 +229,9 @@ def _read_sprint(path: Path) -> Sprint:
         if not name.isidentifier():
             raise CatalogueError(f"{here[:-1]}: a task's name must be a Python identifier")
         fields = _checked(entry, _TASK_KEYS, here)
-        if len(fields["hints"]) != 3:
-            raise CatalogueError(
-                f"{here}hints: must be three (a question, a pointer, nearly there), not {len(fields['hints'])}"
-            )
+        for key, parts in _THREE.items():
+            if len(fields[key]) != 3:
+                raise CatalogueError(f"{here}{key}: must be three ({parts}), not {len(fields[key])}")
         lists = {key: tuple(value) for key, value in fields.items() if isinstance(value, list)}
         tasks.append(Task(path.stem, name, **{**fields, **lists}))
     if not tasks:
