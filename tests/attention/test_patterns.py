@@ -302,6 +302,7 @@ def test_plot(check: Check) -> None:
     if not isinstance(figure, Figure):
         return
     _no_pyplot(check, answer.call)
+    check.keep(figure, "attention")
     images = [len(axes.images) for axes in figure.axes]
     answer.satisfies(
         images == [1, 1, 1, 0],

@@ -19,6 +19,7 @@ title = "a thing"
 points = 10
 backlog = "Do the thing"
 hints = ["What?", "That.", "Nearly."]
+note = ["For this.", "So.", "And why?"]
 """
 
 
@@ -50,6 +51,7 @@ def test_a_good_one(folder: Callable[..., Path]) -> None:
         ("points = 10", "point = 10", "some.toml: tasks.first.point: no such key (did you mean points?)"),
         ('title = "a thing"', 'title = " "', "some.toml: tasks.first.title: must not be empty"),
         (', "Nearly."]', "]", "some.toml: tasks.first.hints: must be three"),
+        (', "And why?"]', "]", "some.toml: tasks.first.note: must be three (what it is for, what the solution does"),
         ('"Nearly."', "3", "some.toml: tasks.first.hints[2]: must be a string"),
         ("pass_mark = 80", "pass_mark = 120", "some.toml: pass_mark: must be from 1 to 100"),
         (
@@ -134,6 +136,15 @@ def test_every_hint_says_something(course: Catalogue) -> None:
         assert len(set(task.hints)) == 3, task.id
         for hint in task.hints:
             assert len(hint.split()) >= 6, f"{task.id}: {hint}"
+
+
+def test_every_note_says_something(course: Catalogue) -> None:
+    """What it is for, what the solution does, and something to think about, which is a question."""
+    for task in course.tasks():
+        assert len(set(task.note)) == 3, task.id
+        for part in task.note:
+            assert len(part.split()) >= 8, f"{task.id}: {part}"
+        assert "?" in task.note[2], task.id
 
 
 def test_every_backlog_line_is_served_once(course: Catalogue) -> None:

@@ -1,10 +1,14 @@
 """Whose code `exercises` is: lending, mixtures, renamed and missing names."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from checkpoints import pool, trees
+from checkpoints import ROOT, pool, trees
 from checkpoints.catalogue import Catalogue
 from checkpoints.verdicts import Kind, TaskResult
 
@@ -71,6 +75,31 @@ def test_where_processes_cannot_be_forked(course: Catalogue, grade: Grade, monke
     (started,) = grade([task.id], {task.id: text})
     assert [check.verdicts for check in started.checks] == [check.verdicts for check in forked.checks]
     assert 0 < started.earned < started.points
+
+
+def test_processes_that_learner_code_starts_afresh_have_the_same_code(course: Catalogue, tmp_path: Path) -> None:
+    """Where a data loader's workers are not forked, `exercises` is in them, too, what the grader has decided."""
+    task = course.task("attention/masking")
+    text = solution_with(task, "class Told:\n    def __call__(self):\n        return 'the graded text'")
+    parent = (
+        "import multiprocessing, pathlib, sys\n"
+        "from checkpoints import catalogue, child, trees\n"
+        "if __name__ == '__main__':\n"
+        "    course = catalogue.load()\n"
+        "    source = trees.Source(str(course.task('masking').exercise()), pathlib.Path(sys.argv[1]).read_text('utf-8'))\n"
+        "    tree = trees.Tree(list(course.tasks()), {'attention/masking': source})\n"
+        "    tree.install()\n"
+        "    child.share(tree, sys.argv[2])\n"
+        "    from exercises.attention.masking import Told\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as workers:\n"
+        "        print(workers.apply(Told()))\n"
+    )
+    (tmp_path / "text.py").write_text(text, encoding="utf-8")
+    (tmp_path / "parent.py").write_text(parent, encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "parent.py"), str(tmp_path / "text.py"), str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False, env=environment)
+    assert found.stdout.strip() == "the graded text", found.stderr
 
 
 def test_a_missing_file(course: Catalogue, grade: Grade) -> None:

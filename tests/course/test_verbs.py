@@ -200,6 +200,29 @@ def test_compare_survives_learner_code_that_does_not(checkout: Checkout, course:
     assert "exit status 3" in shown.stdout
 
 
+def test_a_note_is_shown_once_by_the_verdict_and_again_by_compare(checkout: Checkout, course: Catalogue) -> None:
+    task = course.task("attention/masking")
+    checkout.solve(task)
+
+    def shows_it(*arguments: str) -> list[bool]:
+        text = " ".join(checkout.run(*arguments).stdout.split())
+        return [" ".join(part.split()) in text for part in task.note]
+
+    assert shows_it("grade", "attention", "masking") == [True, True, True]
+    assert shows_it("grade", "attention", "masking") == [False, False, False]
+    assert shows_it("compare", "masking") == [True, True, True]
+
+
+def test_figures_are_kept_to_look_at(checkout: Checkout, course: Catalogue) -> None:
+    task = course.task("attention/patterns")
+    checkout.solve(task)
+    shown = checkout.run("grade", "attention", "patterns")
+    assert shown.returncode == 0, shown.stdout
+    (figure,) = (checkout.root / "checkpoints" / "figures").rglob("*.png")
+    assert figure.relative_to(checkout.root).as_posix() in shown.stdout
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+
 def test_interrupted(checkout: Checkout, course: Catalogue) -> None:
     """Ctrl-C: what was graded is recorded, the workers are gone, no traceback."""
     checkout.solve(course.task("attention/masking"))
