@@ -196,12 +196,29 @@ class Answer:
         return self
 
     def gradients_equal(
-        self, expected: Tensor, *, rtol: float | None = None, atol: float | None = None, **inputs: Tensor
+        self,
+        expected: Tensor,
+        by: Mapping[str, Tensor] | None = None,
+        *,
+        twins: Mapping[str, Tensor] | None = None,
+        rtol: float | None = None,
+        atol: float | None = None,
+        **inputs: Tensor,
     ) -> "Answer":
         """Its gradients by the named inputs are those of `expected`, the oracle's value on the same inputs.
 
         Both are pulled back from one random cotangent, so a wrong factor or a cut anywhere shows.
+
+        Args:
+            expected: the oracle's value.
+            by: more that the answer is differentiated by, whose names are no identifiers: parameters.
+            twins: what the oracle is differentiated by, where that is another tensor of the same name: a parameter of
+                its own.
+            rtol: relative tolerance, as in `equals`.
+            atol: absolute tolerance, likewise.
+            **inputs: what the answer is differentiated by.
         """
+        inputs = {**inputs, **(by or {})}
         if self.failed:
             return self
         value = plain(self._value)
@@ -213,7 +230,7 @@ class Answer:
             got = "a result without gradient: the graph is cut"
             self._check.note(Kind.NO_GRADIENT, self.call, got, wanted, proof=["no graph", evidence(value)])
             return self
-        right = _pull_back(expected, cotangent, inputs)
+        right = _pull_back(expected, cotangent, {**inputs, **(twins or {})})
         call = f"the backward pass of {self.call}"
         backward = self._check.run(call, lambda: _pull_back(value, cotangent.to(value.dtype), inputs))
         if backward.failed:

@@ -15,10 +15,9 @@ from ..attention.patterns import alibi_bias, sliding_window_mask
 from ..networks.activations import ACTIVATIONS
 from .feed_forward import FeedForward
 from .layer_norm import LayerNorm, RMSNorm
-from .residual import Residual
+from .residual import PLACEMENTS, Residual
 
 NORMS = ("layer_norm", "rms_norm")
-PLACEMENTS = ("pre", "post")
 ATTENTIONS = ("causal", "full", "sliding_window", "alibi")
 
 
@@ -32,7 +31,7 @@ class BlockConfig:
         num_kv_heads: number of heads of keys and values, which divides `num_heads`; as many as `num_heads` if None.
         hidden_dim: width of the feed-forward network's hidden layer; 4 * `embed_dim` if None.
         norm: one of NORMS.
-        placement: one of PLACEMENTS: the norm before the sublayer, or after the sum.
+        placement: one of `block/residual`'s PLACEMENTS: "pre", the norm before the sublayer, or "post", after the sum.
         activation: a name in `networks/activations`' ACTIVATIONS.
         gated: whether the feed-forward network has a gate (Shazeer 2020).
         bias: whether the linear layers and the layer norms have biases.
@@ -80,7 +79,7 @@ class BlockConfig:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
         for name in ("embed_dim", "num_heads", "num_kv_heads", "hidden_dim", "window", "eps"):
             value = getattr(self, name)
-            if value is not None and (value <= 0):
+            if value is not None and value <= 0:
                 raise ValueError(f"{name} must be above 0, got {value}")
         for whole, part in (("embed_dim", "num_heads"), ("num_heads", "num_kv_heads")):
             size, parts = getattr(self, whole), getattr(self, part)

@@ -19,6 +19,7 @@ from checkpoints.verdicts import CheckResult, TaskResult
 
 from .conftest import Checkout
 
+_CONTEXT: Any = multiprocessing.get_context(pool.START_METHOD)
 KILLED = 77  # the exit status of a process that ends between two lines, with nothing flushed or put back
 
 
@@ -70,9 +71,7 @@ def test_killed_at_every_line(path: Path, task: Task) -> None:
         for stale in path.parent.glob("record*"):
             stale.unlink()
         _saved(path, task).save()  # twice, so that there is a backup
-        child = multiprocessing.get_context(pool.START_METHOD).Process(
-            target=_save_and_die_at, args=(lines, path, task)
-        )
+        child = _CONTEXT.Process(target=_save_and_die_at, args=(lines, path, task))
         child.start()
         child.join()
         after = Record.load(path)
