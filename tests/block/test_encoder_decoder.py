@@ -347,8 +347,8 @@ def test_gradients(check: Check) -> None:
         answer.equals(expected.detach())
         own = dict(block.named_parameters())
         twins = {_our_name(name, parts): weight for name, weight in twin.layer.named_parameters()}
-        inputs = dict(zip(("x", "memory"), args, strict=False))
-        answer.gradients_equal(expected, inputs | {name: own[name] for name in twins}, twins=twins)
+        named = dict(zip(("x", "memory"), args, strict=False))
+        answer.gradients_equal(expected, named | {name: own[name] for name in twins}, twins=twins)
 
 
 def test_what_each_token_sees(check: Check) -> None:
