@@ -3,6 +3,7 @@
 The functions that compare are taken here, before any learner's code is imported.
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -93,12 +94,24 @@ def describe(value: Any) -> str:
         return str(value)
     if type(value) is torch.device or isinstance(value, PurePath):
         return repr(str(value))
+    if dataclasses.is_dataclass(type(value)):
+        return _describe_fields(value)
     if isinstance(value, type) or callable(value):
         return getattr(value, "__name__", type(value).__name__)
     text = type(value).__name__
     if type(value).__module__ == "numpy":
         return f"a numpy {text}"
     return f"a {text}"
+
+
+def _describe_fields(value: Any) -> str:
+    """A dataclass by those of its fields that are not as by default; without asking any method of its own."""
+    shown = []
+    for field in dataclasses.fields(value):
+        entry = vars(value).get(field.name) if hasattr(value, "__dict__") else None
+        if type(entry) is not type(field.default) or entry != field.default:
+            shown.append(f"{field.name}={describe(entry)}")
+    return f"{type(value).__name__}({', '.join(shown)})" if len(shown) <= 12 else f"a {type(value).__name__}"
 
 
 def shape_name(shape: torch.Size) -> str:

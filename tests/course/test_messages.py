@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -136,6 +137,18 @@ def test_large_values_are_described_not_dumped() -> None:
     assert describe(torch.tensor([[True, False]])) == "tensor([[True, False]]) bool (1, 2)"
     assert describe([0] * 100) == "a list of 100"
     assert len(describe("x" * 10_000)) < 120
+
+
+def test_dataclasses_are_described_by_what_is_not_default() -> None:
+    @dataclass(frozen=True)
+    class Config:
+        width: int
+        norm: str = "layer"
+        bias: bool = True
+
+    assert describe(Config(3)) == "Config(width=3)"
+    assert describe(Config(3, bias=False)) == "Config(width=3, bias=False)"
+    assert describe(Config(3, norm=1)) == "Config(width=3, norm=1)"  # type: ignore[arg-type]
 
 
 def test_evidence_tells_answers_apart() -> None:
