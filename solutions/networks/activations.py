@@ -38,7 +38,7 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
         negative_slope: by which what is not positive is multiplied; any number.
 
     Returns:
-        x where x > 0, and negative_slope * x elsewhere; the gradient is 1 and `negative_slope`.
+        x where x > 0, and negative_slope * x elsewhere. The gradient is 1 above 0, and `negative_slope` below.
 
     Example:
         >>> leaky_relu(torch.tensor([-2.0, 3.0]), 0.1)
