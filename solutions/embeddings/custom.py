@@ -203,8 +203,8 @@ class TiedOutput(nn.Module):
 
     Parameters:
         weight: the embedding's own: the very same `nn.Parameter`, no copy. A model that holds both modules has it once
-            among its `parameters()`, and under both names in its state_dict. It stays the same when weights are loaded
-            (`load_state_dict`) or converted (`to`).
+            among its `parameters()`, and under both names in its state_dict. It stays the same when weights are copied
+            into it (`load_state_dict`) or converted (`to`).
 
     Args:
         embedding: an `Embedding` with a weight (V, C). Of a `ScaledEmbedding` it is the weight that is shared; the
