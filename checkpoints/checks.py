@@ -452,6 +452,7 @@ class Check:
         call = call_text(function, args, kwargs)
         kinds = error if isinstance(error, tuple) else (error,)
         wanted = " or ".join(kind.__name__ for kind in kinds)
+        wanted = f"{'an' if wanted[0] in 'AEIOU' else 'a'} {wanted}"
         words = [naming] if isinstance(naming, str) else list(naming)
         named = f" that names {' and '.join(word.replace('|', ' or ') for word in words)}" if words else ""
         value, raised = None, None
@@ -465,7 +466,7 @@ class Check:
                 Kind.DID_NOT_RAISE,
                 call,
                 f"no error: it returned {describe(value)}",
-                f"a {wanted}{named}",
+                f"{wanted}{named}",
                 proof=["returned", evidence(value)],
             )
         elif is_no_answer(raised):
@@ -475,7 +476,7 @@ class Check:
         else:
             told = f"{type(raised).__name__}: {first_line(raised)}"
             proof = {"raised": type(raised).__name__, "named": False}
-            self.note(Kind.DID_NOT_RAISE, call, told, f"a {wanted}{named}", line_of(raised), proof)
+            self.note(Kind.DID_NOT_RAISE, call, told, f"{wanted}{named}", line_of(raised), proof)
         self._note_breaches(call)
 
     def fail_with(self, error: BaseException) -> None:

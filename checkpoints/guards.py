@@ -1,13 +1,15 @@
 """What surrounds the learner's code while it runs: what it may not call, change or write to."""
 
 import builtins
+import contextlib
 import fnmatch
+import importlib
 import math
 import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from . import ROOT, misconceptions, trees, verdicts
+from .catalogue import Task
 from .crashes import ForbiddenError
 
 
@@ -188,6 +191,20 @@ class Guard:
                     self.breaches.append(f"replaced {name}.{key}: {_LEAVE}")
                 else:
                     saved[key] = value  # torch adds to itself lazily: no breach
+
+
+def guard_of(task: Task, shortcuts: bool = False) -> Guard:
+    """What surrounds a task's code; `shortcuts` lets it call what it is about."""
+    preload(task.preload)  # before the guard remembers what torch is: a library may put something of its own there
+    return Guard(() if shortcuts else task.forbidden, task.processes)
+
+
+def preload(modules: Iterable[str]) -> None:
+    """Import what the tests are slow to import; one that cannot be imported is left for them to meet."""
+    for name in modules:
+        with contextlib.suppress(ImportError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            importlib.import_module(name)
 
 
 _GONE = object()

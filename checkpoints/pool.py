@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import importlib
 import json
 import multiprocessing
 import os
@@ -11,7 +10,6 @@ import shutil
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from multiprocessing import connection
@@ -67,13 +65,12 @@ class Pool:
         _warm_up()
 
     def preload(self, modules: Iterable[str]) -> None:
-        """Import what the tasks' tests are slow to import once for all workers; a failure is left to the tests."""
+        """Import what the tasks' tests are slow to import, once for all workers that are forked."""
         if START_METHOD == "fork":
+            from .guards import preload
+
             gc.disable()
-            for name in modules:
-                with contextlib.suppress(ImportError), warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    importlib.import_module(name)
+            preload(modules)
             gc.enable()
             gc.freeze()
 

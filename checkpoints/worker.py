@@ -117,13 +117,13 @@ class _Worker:
     def __init__(self, job: Job, channel: Connection, trace: IO[str]) -> None:
         import torch
 
-        from .guards import Guard
+        from .guards import guard_of
 
         self.job = job
         self.channel = channel
         self.trace = trace
         torch.set_num_threads(1)  # several tasks are graded side by side, and sums come out in one order
-        self.guard = Guard(() if job.compare else job.task.forbidden, job.task.processes)
+        self.guard = guard_of(job.task, shortcuts=job.compare)
         self.guard.watch_system()
 
     def run(self) -> None:
