@@ -490,7 +490,7 @@ def test_loss_of_each_head(check: Check) -> None:
 
 
 def test_weight_of_zero(check: Check) -> None:
-    """A head of weight 0 is switched off: no gradient of it is left, and its loss is still told."""
+    """A head of weight 0 is switched off, and no gradient of it is left; in a batch of one."""
     outputs, targets = _predictions(check.draw, 1)
     losses = _losses(outputs, targets)
     expected = losses["price"] + losses["age"] + losses["type"]
