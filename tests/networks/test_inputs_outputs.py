@@ -174,15 +174,18 @@ def workload(task: Any, draw: Draw) -> list[Workload]:
     network: Any = draw.fill(task.MixedInputNetwork(16, cardinalities, heads), scale=0.1)
     numeric = draw.normal(256, 16, requires_grad=True)
     categorical = torch.stack([draw.integers(0, size, 256) for size in cardinalities.values()], dim=1)
-    outputs = {"price": draw.normal(256, requires_grad=True), "kind": draw.normal(256, 5, requires_grad=True)}
+    price, kind = draw.normal(256, requires_grad=True), draw.normal(256, 5, requires_grad=True)
     targets = {"price": draw.normal(256), "kind": draw.integers(0, 5, 256)}
 
-    def total(outputs: dict[str, Tensor]) -> Tensor:
-        return task.weighted_loss(outputs, targets, {"kind": 0.5})[0]
+    def kinds(numeric: Tensor, categorical: Tensor) -> Tensor:
+        return network(numeric, categorical)["kind"]
+
+    def total(price: Tensor, kind: Tensor) -> Tensor:
+        return task.weighted_loss({"price": price, "kind": kind}, targets, {"kind": 0.5})[0]
 
     return [
-        Workload("network(numeric, categorical)", network, (numeric, categorical)),
-        Workload("weighted_loss(outputs, targets, {'kind': 0.5})[0]", total, (outputs,)),
+        Workload("network(numeric, categorical)['kind']", kinds, (numeric, categorical)),
+        Workload("weighted_loss(outputs, targets, {'kind': 0.5})[0]", total, (price, kind)),
     ]
 
 
