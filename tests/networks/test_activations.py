@@ -179,15 +179,11 @@ def _compare(check: Check, function: Callable[..., Any], oracle: Callable[..., T
         check(function, x).equals(expected).gradients_equal(expected, x=x)
 
 
-def test_hinges_by_hand(check: Check) -> None:
-    """ReLU and leaky ReLU of -2, 0 and 3: the positive stays, the rest is 0, or a tenth of itself."""
+def test_by_hand(check: Check) -> None:
+    """ReLU and its leak at -2, 0, 3; sigmoid(ln 3) = 3/4, tanh(ln 2) = 3/5, silu(ln 3) = 3/4 ln 3."""
     x = torch.tensor([-2.0, 0.0, 3.0])
     check(relu, x).equals(torch.tensor([0.0, 0.0, 3.0]))
     check(leaky_relu, x, 0.1).equals(torch.tensor([-0.2, 0.0, 3.0]))
-
-
-def test_curves_by_hand(check: Check) -> None:
-    """Exponentials of 1, 2 and 3 by hand: sigmoid(ln 3) = 3/4, tanh(ln 2) = 3/5, silu(ln 3) = 3/4 ln 3."""
     two, three = math.log(2.0), math.log(3.0)
     check(sigmoid, torch.tensor([-three, 0.0, three])).equals(torch.tensor([0.25, 0.5, 0.75]))
     check(tanh, torch.tensor([-two, 0.0, two])).equals(torch.tensor([-0.6, 0.0, 0.6]))
