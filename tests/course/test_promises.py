@@ -61,8 +61,10 @@ def _grade_misconceptions(course: Catalogue, seed: int, diagnose: bool, batches:
     return results
 
 
-def _batches(course: Catalogue) -> list[Batch]:
-    lists = {task.id: misconceptions_of(task.tests()) for task in course.tasks()}
+def _batches(wanted: Sequence[tuple[Task, Misconception]]) -> list[Batch]:
+    lists: dict[str, list[Misconception]] = {}
+    for task, entry in wanted:
+        lists.setdefault(task.id, []).append(entry)
     return [
         {name: entries[index] for name, entries in lists.items() if index < len(entries)}
         for index in range(max(map(len, lists.values())))
@@ -70,13 +72,15 @@ def _batches(course: Catalogue) -> list[Batch]:
 
 
 @pytest.fixture(scope="module")
-def mutants(course: Catalogue, seed: int) -> Graded:
-    """All of them, with their diagnosis.
+def mutants(course: Catalogue, seed: int, request: pytest.FixtureRequest) -> Graded:
+    """All that this run asks for (``-k`` may ask for few), with their diagnosis.
 
     Each runs twice: as the learner's text, and as what learners' answers are compared with. The grader would run
     the variants for each learner's answer anew; here one run of them serves all the answers to a task.
     """
-    learners = _grade_misconceptions(course, seed, False, _batches(course))
+    parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    wanted = [(each["task"], each["entry"]) for each in parameters if "entry" in each] or TABLE
+    learners = _grade_misconceptions(course, seed, False, _batches(wanted))
     for name, results in learners.items():
         variants = Grader(course, seed, solution_of).variants(course.task(name))
         for result in results.values():
