@@ -278,6 +278,12 @@ def _sizes(found: Any) -> list[int]:
     return [len(batch) for batch in batches(found)]
 
 
+def _cut(order: list[int], size: int, drop_last: bool = False) -> list[list[int]]:
+    """An order in batches."""
+    cut = [order[start : start + size] for start in range(0, len(order), size)]
+    return [batch for batch in cut if len(batch) == size or not drop_last]
+
+
 def _agree(check: Check, call: str, found: Any, expected: Any, whose: str) -> None:
     """Two passes agree; what is told of them if not does not depend on what they hold, for orders are random."""
     check.that(found == expected, call=call, got="others, or in another order", expected=whose, proof="differs")
@@ -360,11 +366,11 @@ def test_pairs_of_seed_and_epoch(check: Check) -> None:
     length, seed = check.draw.integer(30, 60), check.draw.seed()
     check.build(SeededSampler, length, seed=seed)
     found: dict[str, list[str]] = {}
-    for offset in range(3):
+    for offset, name in enumerate(["s", "s + 1", "s + 2"]):
         make = partial(SeededSampler, length, seed=seed + offset)
         orders = check.run(f"the orders of seed {seed + offset}", partial(_orders, make, 3)).value
         for epoch, order in enumerate(orders):
-            found.setdefault(str(order), []).append(f"epoch {epoch} of seed s + {offset}")
+            found.setdefault(str(order), []).append(f"epoch {epoch} of seed {name}")
     alike = next((places for places in found.values() if len(places) > 1), [])
     check.that(
         not alike,
@@ -444,19 +450,21 @@ def test_against_torch(check: Check) -> None:
 
 
 def test_shuffled_batches(check: Check) -> None:
-    """Shuffled: each item once an epoch, in full batches but the last, another order in each epoch."""
-    size = check.draw.size(3, 6)
+    """Shuffled: each item once an epoch, in full batches but the last, in a SeededSampler's order."""
+    size, seed = check.draw.size(3, 6), check.draw.seed()
     length = 10 * size + 1
-    loader = check.build(BatchLoader, range(length), size, shuffle=True, seed=check.draw.seed())
-    orders = [list(range(length))]
-    for epoch in range(2):
+    loader = check.build(BatchLoader, range(length), size, shuffle=True, seed=seed)
+    orders = check.run("the sampler's orders", partial(_orders, partial(SeededSampler, length, seed=seed), 2)).value
+    for epoch, order in enumerate(orders):
         found = check.run(f"the batches of epoch {epoch}", partial(batches, loader)).value
         check.run(f"the sizes of the batches of epoch {epoch}", partial(_sizes, found)).equals([size] * 10 + [1])
-        orders.append(list(itertools.chain.from_iterable(found)))
-        _hold_once(check, f"the items of epoch {epoch}, of {length}", orders[-1], length)
-    different = len({str(order) for order in orders})
-    text = "the dataset's order and those of two epochs"
-    check.that(different == 3, call=text, got=f"{different} different", expected="3 different")
+        _hold_once(
+            check, f"the items of epoch {epoch}, of {length}", list(itertools.chain.from_iterable(found)), length
+        )
+        text = f"the batches of epoch {epoch}: BatchLoader(range({length}), {size}, shuffle=True)"
+        _agree(
+            check, text, found, _cut(order, size), f"the order of SeededSampler({length}) of the same seed and epoch"
+        )
 
 
 def test_epochs(check: Check) -> None:
@@ -496,26 +504,26 @@ def test_collate(check: Check) -> None:
 
 
 def test_data_loader(check: Check) -> None:
-    """What make_data_loader makes is torch's DataLoader, with BatchLoader's batches epoch for epoch."""
-    length, size = check.draw.integer(31, 60), check.draw.size(3, 6)
+    """What make_data_loader makes is torch's DataLoader, with the order and the batches of a BatchLoader."""
+    length, size, seed = check.draw.integer(31, 60), check.draw.size(3, 6), check.draw.seed()
     for shuffle, drop_last in [(False, False), (False, True), (True, True), (True, False)]:
-        options = {"shuffle": shuffle, "seed": check.draw.seed(), "drop_last": drop_last, "collate": _where}
+        options = {"shuffle": shuffle, "seed": seed, "drop_last": drop_last, "collate": _where}
         loader = check.build(make_data_loader, range(length), size, **options)
         text = f"make_data_loader(range({length}), {size}, shuffle={shuffle}, drop_last={drop_last})"
         check.run(f"the type of {text}", partial(getattr, type(loader), "__name__")).equals("DataLoader")
-        other = check.build(BatchLoader, range(length), size, **options)
-        for epoch in range(2):
-            expected = check.run(f"BatchLoader's batches of epoch {epoch}", partial(batches, other)).value
+        make = partial(SeededSampler, length, seed=seed, shuffle=shuffle)
+        for epoch, order in enumerate(check.run("the sampler's orders", partial(_orders, make, 2)).value):
             found = check.run(f"the batches of {text}", partial(batches, loader)).value
-            _agree(check, f"the batches of epoch {epoch}: {text}", found, expected, "those of BatchLoader")
+            expected = [f"{batch} in the main process" for batch in _cut(order, size, drop_last)]
+            _agree(check, f"epoch {epoch} of {text}", found, expected, "a SeededSampler's order, cut and collated")
 
 
 def test_data_loader_with_workers(check: Check) -> None:
     """With two worker processes: the same batches in the same order, made there; its sampler's epoch can be set."""
-    options = {"shuffle": True, "seed": check.draw.seed(), "collate": _where}
-    alone = check.build(BatchLoader, range(9), 2, **options)
-    passes = [check.run(f"BatchLoader's batches of epoch {epoch}", partial(batches, alone)).value for epoch in range(3)]
-    loader = check.build(make_data_loader, range(9), 2, num_workers=2, **options)
+    seed = check.draw.seed()
+    loader = check.build(make_data_loader, range(9), 2, shuffle=True, seed=seed, collate=_where, num_workers=2)
+    make = partial(SeededSampler, 9, seed=seed)
+    orders = check.run("the sampler's orders", partial(_orders, make, 3)).value
     for epoch in (0, 1, 2, 0):
         if not epoch:
             check.run("loader.sampler.epoch = 0", lambda: setattr(loader.sampler, "epoch", 0))
@@ -525,9 +533,9 @@ def test_data_loader_with_workers(check: Check) -> None:
         places = sorted({place for _, _, place in made})
         text = f"where the batches of epoch {epoch} were made"
         check.run(text, partial(list, places)).equals(["worker 0 of 2", "worker 1 of 2"])
-        expected = [batch.partition(" in ")[0] for batch in passes[epoch]]
-        text = f"the batches of epoch {epoch}: make_data_loader(range(9), 2, num_workers=2, shuffle=True)"
-        _agree(check, text, [batch for batch, _, _ in made], expected, "those of BatchLoader")
+        expected = [str(batch) for batch in _cut(orders[epoch], 2)]
+        text = f"epoch {epoch} of make_data_loader(range(9), 2, num_workers=2, shuffle=True)"
+        _agree(check, text, [batch for batch, _, _ in made], expected, "a SeededSampler's order, cut and collated")
 
 
 def test_item_errors(check: Check) -> None:
