@@ -99,8 +99,8 @@ class SeededSampler(Sampler[int]):
 class BatchLoader:
     """Batches of a map-style dataset, made in this process: what a `DataLoader` does at heart.
 
-    A loop over it is a pass over the dataset: the items in the order of ``SeededSampler(N, seed=seed, shuffle=shuffle)``,
-    cut into batches of B. Where B does not divide N, the last batch is smaller, or left out.
+    A loop over it is a pass over the dataset: the items in the order that a `SeededSampler` of N, `seed` and `shuffle`
+    gives, cut into batches of B. Where B does not divide N, the last batch is smaller, or left out.
 
     Attributes:
         epoch: as that of `SeededSampler`.
