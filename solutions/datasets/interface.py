@@ -38,8 +38,8 @@ class SequenceDataset(Dataset[Any]):
     It can be pickled if `items` and `transform` can, as a worker process that is started afresh needs it.
 
     Args:
-        items: where the items are; kept as it is, and asked for an item only when that is wanted. It need understand
-            no numbers but those from 0 to its length - 1.
+        items: where the items are; kept as it is, and asked for an item only when that is wanted, by a number from 0
+            to its length - 1.
         transform: called with an item each time that it is asked for, so that a random one gives something else each
             time; what it returns is given out. None leaves the items as they are.
 
@@ -72,8 +72,8 @@ class SequenceDataset(Dataset[Any]):
             IndexError: there is no such item; the message names `index` and the length. It also is what ends a
                 ``for`` loop over the dataset.
             RuntimeError: the transform raised an exception, or `items` did; the message names the item's number,
-                counted from 0, and holds the exception's type and message. An IndexError of theirs is no exception:
-                it would end a ``for`` loop too early, without a word.
+                counted from 0, and holds the exception's type and message. This goes for an IndexError of theirs too,
+                which would otherwise end a ``for`` loop too early, without a word.
         """
         length, number = len(self.items), operator.index(index)
         if not -length <= number < length:
