@@ -68,8 +68,8 @@ def split(dataset: Dataset[Any], fractions: Sequence[float], *, seed: int) -> li
 
     The sizes follow the rule of the largest remainder: each part gets its fraction of the items, rounded down, and
     those left over go one each to the parts that lost most by the rounding; of equal ones, to the earlier. (Given
-    fractions, `random_split` gives what is left over to the first parts: 0.29 of 100 items would be 28, for in
-    floating point 0.29 * 100 is a little less than 29.)
+    fractions, `random_split` gives what is left over to the first parts: of 100 items by 0.71 and 0.29 it makes 72
+    and 28, for in floating point 0.29 * 100 is a little less than 29.)
 
     Args:
         dataset: N items, map-style.
