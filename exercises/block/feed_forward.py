@@ -63,5 +63,8 @@ class FeedForward(nn.Module):
 
         Returns:
             (..., C).
+
+        Raises:
+            ValueError: the last axis of `x` is not of size C; the message gives C and the shape.
         """
         raise NotImplementedError("block/feed_forward: FeedForward.forward")

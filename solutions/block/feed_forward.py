@@ -60,6 +60,7 @@ class FeedForward(nn.Module):
                 raise ValueError(f"{name} must be at least 1, got {width}")
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {activation!r}")
+        self.embed_dim = embed_dim
         self.activation = ACTIVATIONS[activation]
         self.c_fc = nn.Linear(embed_dim, hidden_dim, bias=bias)
         self.c_gate = nn.Linear(embed_dim, hidden_dim, bias=bias) if gated else None
@@ -73,7 +74,12 @@ class FeedForward(nn.Module):
 
         Returns:
             (..., C).
+
+        Raises:
+            ValueError: the last axis of `x` is not of size C; the message gives C and the shape.
         """
+        if x.dim() == 0 or x.shape[-1] != self.embed_dim:
+            raise ValueError(f"x must be (..., {self.embed_dim}), got shape {tuple(x.shape)}")
         hidden = self.c_fc(x)  # (..., F)
         hidden = self.activation(hidden) if self.c_gate is None else self.activation(self.c_gate(x)) * hidden
         return self.c_proj(hidden)  # (..., C)
