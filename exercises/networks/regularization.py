@@ -75,9 +75,9 @@ class BatchNorm1d(nn.Module):
 
     Example:
         >>> norm = BatchNorm1d(1)
-        >>> norm(torch.tensor([[1.0], [3.0]]))  # mean 2, variance 1
+        >>> norm(torch.tensor([[1.0], [3.0]])).detach()  # mean 2, variance 1
         tensor([[-1.0000],
-                [ 1.0000]], grad_fn=<AddcmulBackward0>)
+                [ 1.0000]])
         >>> norm.running_mean, norm.running_var  # 0.9 * 0 + 0.1 * 2, and 0.9 * 1 + 0.1 * 2: unbiased, the variance is 2
         (tensor([0.2000]), tensor([1.1000]))
     """
@@ -100,8 +100,9 @@ class BatchNorm1d(nn.Module):
             ``(x - mean) / sqrt(variance + eps) * weight + bias``, of the shape and dtype of `x`. While training, mean
             and variance are the batch's, the variance the biased one (divided by the count n of a channel's numbers).
             Along with it the module counts the batch and moves its running mean and variance, the variance by the
-            unbiased one (divided by n - 1); no gradient is attached to what is kept. In evaluation, mean and variance
-            are the running ones, and nothing is changed.
+            unbiased one (divided by n - 1); no gradient is attached to what is kept. The statistics keep their digits
+            where the mean is a thousand times the deviation. In evaluation, mean and variance are the running ones,
+            and nothing is changed.
 
         Raises:
             ValueError: `x` has not two or three axes, or its second is not of size C; or the module is training, and
