@@ -1,0 +1,215 @@
+"""Transforms: what is done to the items of a dataset on their way into a batch.
+
+A transform is anything that can be called with an item and gives a new one. Those here are classes that keep their
+settings as attributes, so that they can be pickled into the worker processes of a DataLoader; a lambda cannot.
+
+Random transforms (`AddNoise`, `RandomCrop`) draw fresh numbers in each call, all of them from the `torch.Generator`
+that they are given and none from torch's global one: made with a generator of the same seed, a transform draws the
+same. A DataLoader gives each of its workers a copy of the dataset, and so of the generator. Therefore they draw, in a
+worker process, from a seed made of two: that of their generator and that of the worker
+(`torch.utils.data.get_worker_info().seed`), which the DataLoader draws anew for each epoch. It follows that
+
+- two workers draw other numbers, and so do two epochs;
+- a DataLoader whose own generator has the same seed makes the same batches again;
+- transforms whose generators have different seeds draw other numbers;
+- transforms may share one generator, in a worker as well: each then draws other numbers.
+
+Symbols: N rows of data, F features, T the length of a sequence.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+
+class Compose:
+    """Apply transforms one after the other, the first first.
+
+    Args:
+        transforms: callables of one argument; each gets what the one before it gave. None of them leaves an item as
+            it is.
+
+    Example:
+        >>> Compose([torch.exp, torch.neg])(torch.zeros(2))
+        tensor([-1., -1.])
+    """
+
+    def __init__(self, transforms: Iterable[Callable[[Any], Any]]) -> None:
+        raise NotImplementedError("datasets/transforms: Compose.__init__")
+
+    def __call__(self, item: Any) -> Any:
+        """Transform an item."""
+        raise NotImplementedError("datasets/transforms: Compose.__call__")
+
+    def inverse(self, item: Any) -> Any:
+        """Undo it: apply the method `inverse` of each transform, the last transform's first.
+
+        Raises:
+            TypeError: a transform has no such method; the message names the transform, by the name of the function
+                or of the class.
+        """
+        raise NotImplementedError("datasets/transforms: Compose.inverse")
+
+
+class Standardize:
+    """Bring each feature to mean 0 and standard deviation 1: (x - mean) / std.
+
+    Made by `fit` from training data, or from numbers known already. Features stand on the last axis.
+
+    Args:
+        mean: of each feature (F,).
+        std: of each feature (F,), all above 0.
+
+    Attributes:
+        mean: as given.
+        std: as given.
+
+    Raises:
+        ValueError: `mean` has not one axis, or `std` has another shape, or holds a number that is not above 0; the
+            message gives both shapes, or the number.
+
+    Example:
+        >>> standardize = Standardize.fit(torch.tensor([[1.0, 7.0], [3.0, 7.0]]))
+        >>> standardize.mean, standardize.std
+        (tensor([2., 7.]), tensor([1., 1.]))
+        >>> standardize(torch.tensor([5.0, 8.0]))
+        tensor([3., 1.])
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        raise NotImplementedError("datasets/transforms: Standardize.__init__")
+
+    @classmethod
+    def fit(cls, data: Tensor) -> "Standardize":
+        """Take the mean and the standard deviation of each feature.
+
+        The standard deviation is that of the data themselves, not an estimate for those that they were drawn from:
+        the mean square distance is over N, not over N - 1. So the data come out with a variance of exactly 1.
+
+        Args:
+            data: training data (..., F), of a floating dtype; all axes but the last count rows. Never give it data
+                for validation or test: what they are like must not be known when a model is trained.
+
+        Returns:
+            A transform of the mean and std found, in the dtype of the data. A feature that is the same number in every
+            row has a std of 1: it comes out as 0, up to the rounding of its mean.
+
+        Raises:
+            ValueError: `data` has fewer than two axes or no number; the message gives its shape. Or a number is not
+                finite; the message names its feature, counted from 0, as in "feature 2".
+        """
+        raise NotImplementedError("datasets/transforms: Standardize.fit")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Standardize.
+
+        Args:
+            x: (..., F), of a floating dtype.
+
+        Returns:
+            (..., F), of the dtype of `x`.
+
+        Raises:
+            ValueError: the last axis of `x` is not of size F; the message gives its shape, and F.
+        """
+        raise NotImplementedError("datasets/transforms: Standardize.__call__")
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Give the features their mean and standard deviation back: x * std + mean. Shapes and errors as above."""
+        raise NotImplementedError("datasets/transforms: Standardize.inverse")
+
+
+def standardize_splits(splits: Mapping[str, Tensor], *, fit_on: str = "train") -> tuple[dict[str, Tensor], Standardize]:
+    """Standardize all splits of a data set by what one of them is like.
+
+    Args:
+        splits: tensors (..., F) by name: "train", "validation" and so on.
+        fit_on: the name of the split to which the transform is fitted, and the only one.
+
+    Returns:
+        The splits, standardized, by the same names; and the transform.
+
+    Raises:
+        ValueError: there is no split of the name `fit_on`; the message gives it and the names that there are.
+
+    Example:
+        >>> splits, _ = standardize_splits({"train": torch.tensor([[1.0], [3.0]]), "test": torch.tensor([[4.0]])})
+        >>> splits["test"]
+        tensor([[2.]])
+    """
+    raise NotImplementedError("datasets/transforms: standardize_splits")
+
+
+class AddNoise:
+    """Add normal noise to an item: fresh numbers in each call, one for each element.
+
+    The module's docstring says what is drawn in the worker processes of a DataLoader.
+
+    Args:
+        std: standard deviation of the noise, at least 0.
+        generator: where the noise is drawn from.
+
+    Raises:
+        ValueError: `std` is negative or not finite; the message names it and its value.
+
+    Example:
+        >>> AddNoise(0.0, torch.Generator().manual_seed(1))(torch.ones(2))
+        tensor([1., 1.])
+    """
+
+    def __init__(self, std: float, generator: torch.Generator) -> None:
+        raise NotImplementedError("datasets/transforms: AddNoise.__init__")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Add noise.
+
+        Args:
+            x: of any shape, of a floating dtype.
+
+        Returns:
+            A new tensor of the shape and dtype of `x`.
+
+        Raises:
+            TypeError: `x` is not of a floating dtype; the message names the dtype.
+        """
+        raise NotImplementedError("datasets/transforms: AddNoise.__call__")
+
+
+class RandomCrop:
+    """Cut a stretch out of a sequence, at a place drawn anew in each call; every place is equally likely.
+
+    The module's docstring says what is drawn in the worker processes of a DataLoader.
+
+    Args:
+        length: length L of the stretch, at least 1.
+        generator: where the place is drawn from.
+
+    Raises:
+        ValueError: `length` is less than 1; the message names it and its value.
+
+    Example:
+        >>> RandomCrop(3, torch.Generator().manual_seed(1))(torch.arange(3))
+        tensor([0, 1, 2])
+    """
+
+    def __init__(self, length: int, generator: torch.Generator) -> None:
+        raise NotImplementedError("datasets/transforms: RandomCrop.__init__")
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Crop.
+
+        Args:
+            x: (T, ...), of any dtype.
+
+        Returns:
+            (L, ...): L neighbours of `x` along its first axis, beginning anywhere from 0 to T - L.
+
+        Raises:
+            ValueError: `x` is shorter than L; the message gives both lengths.
+        """
+        raise NotImplementedError("datasets/transforms: RandomCrop.__call__")

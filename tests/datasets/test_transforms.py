@@ -1,0 +1,581 @@
+"""Grades datasets/transforms.
+
+The oracles are the standard library's `statistics`, inverses, counts of what is drawn, with bounds derived where they
+stand, and real worker processes: what two of them draw is compared.
+"""
+
+import math
+import pickle
+import statistics
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from checkpoints.checks import Answer, Check, Draw, Stop, Workload
+from checkpoints.misconceptions import Misconception
+from exercises.datasets.transforms import AddNoise, Compose, RandomCrop, Standardize, standardize_splits
+
+MISCONCEPTIONS = [
+    Misconception("the last transform applied first", ("in self.transforms:", "in reversed(self.transforms):")),
+    Misconception(
+        "each transform given the original item, so that only the last one counts",
+        (
+            "for transform in self.transforms:\n    item = transform(item)\nreturn item",
+            "result = item\nfor transform in self.transforms:\n    result = transform(item)\nreturn result",
+        ),
+    ),
+    Misconception(
+        "transforms undone in the order in which they were applied: the last must be undone first",
+        ("in reversed(self.transforms):", "in tuple(self.transforms):"),
+    ),
+    Misconception(
+        "the standard deviation over N - 1 (torch's default, correction=1), not over N",
+        ("dim=0, correction=0", "dim=0"),
+    ),
+    Misconception(
+        "the variance in the place of the standard deviation", ("torch.std_mean(rows", "torch.var_mean(rows")
+    ),
+    Misconception(
+        "one mean and one standard deviation for all features together",
+        (
+            "torch.std_mean(rows, dim=0, correction=0)",
+            "(each.expand(rows.shape[1]) for each in torch.std_mean(rows, correction=0))",
+        ),
+    ),
+    Misconception(
+        "statistics over the features of each row, not over the rows of each feature",
+        ("torch.std_mean(rows, dim=0,", "torch.std_mean(rows, dim=1,"),
+        ("rows.amin(dim=0) == rows.amax(dim=0)", "rows.amin(dim=1) == rows.amax(dim=1)"),
+    ),
+    Misconception(
+        "the variance as the mean of the squares less the square of the mean, which cancels in float32",
+        (
+            "std, mean = torch.std_mean(rows, dim=0, correction=0)",
+            """
+            mean = rows.float().mean(dim=0)
+            std = (rows.float().square().mean(dim=0) - mean.square()).clamp_min(1e-12).sqrt()
+            """,
+        ),
+    ),
+    Misconception(
+        "a constant feature divided by a standard deviation of 0",
+        ("std.masked_fill(constant, 1.0)", "std"),
+        ("if not bool((std > 0).all()):", "if False:"),
+    ),
+    Misconception(
+        "a constant feature divided by a deviation that is nothing but the rounding of its mean",
+        (
+            "std, mean = torch.std_mean(rows, dim=0, correction=0)",
+            "mean = data.flatten(end_dim=-2).mean(dim=0)\nstd = (data.flatten(end_dim=-2) - mean).square().mean(dim=0).sqrt()",
+        ),
+        ("rows.amin(dim=0) == rows.amax(dim=0)", "std == 0"),
+    ),
+    Misconception(
+        "a small number added to every standard deviation, which changes features of a small scale",
+        ("std.masked_fill(constant, 1.0)", "(std + 1e-5)"),
+    ),
+    Misconception("scaled first and then shifted", ("return (x - mean) / std", "return x / std - mean")),
+    Misconception(
+        "an inverse that shifts first and then scales: the steps must be undone in reverse",
+        ("return x * std + mean", "return (x + mean) * std"),
+    ),
+    Misconception("standardized in place", ("return (x - mean) / std", "return x.sub_(mean).div_(std)")),
+    Misconception(
+        "a result in the dtype of the statistics, not of the input",
+        ("return self.mean.to(x), self.std.to(x)", "return self.mean.double(), self.std.double()"),
+    ),
+    Misconception(
+        "one feature broadcast against the statistics of many",
+        ("if x.shape[-1:] != self.mean.shape:", "if x.shape[-1] not in (1, len(self.mean)):"),
+    ),
+    Misconception(
+        "NaN in the data that makes all of its feature NaN, and nobody told",
+        ("if not finite.all():", "if False:"),
+        ("if not bool((std > 0).all()):", "if bool((std <= 0).any()):"),
+    ),
+    Misconception(
+        "statistics over all splits, validation and test among them",
+        (
+            "Standardize.fit(splits[fit_on])",
+            "Standardize.fit(torch.cat([each.flatten(end_dim=-2) for each in splits.values()]))",
+        ),
+    ),
+    Misconception(
+        "each split standardized by its own statistics",
+        ("name: standardize(data) for", "name: Standardize.fit(data)(data) for"),
+    ),
+    Misconception(
+        "noise from torch's global generator",
+        ("torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device)", "torch.randn_like(x)"),
+    ),
+    Misconception(
+        "places from torch's global generator",
+        ("torch.randint(last + 1, (), generator=generator, device=generator.device)", "torch.randint(last + 1, ())"),
+    ),
+    Misconception(
+        "noise drawn once and used again in each call",
+        (
+            "noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device)",
+            """
+            if getattr(self, "_noise", x[:0]).shape != x.shape:
+                self._noise = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+            noise = self._noise
+            """,
+        ),
+    ),
+    Misconception(
+        "one number for the whole item, not one for each element",
+        ("noise = torch.randn(x.shape,", "noise = torch.randn((),"),
+    ),
+    Misconception("std taken for the variance", ("x + self.std * noise", "x + self.std**0.5 * noise")),
+    Misconception(
+        "noise added in place",
+        ("return x + self.std * noise.to(x.device)", "return x.add_(self.std * noise.to(x.device))"),
+    ),
+    Misconception(
+        "a place that is never the last: torch.randint leaves its upper end out",
+        ("torch.randint(last + 1, ()", "torch.randint(max(last, 1), ()"),
+    ),
+    Misconception(
+        "places up to the end of the sequence, where the crop no longer fits",
+        ("torch.randint(last + 1, ()", "torch.randint(len(x), ()"),
+    ),
+    Misconception("the crop always at the start", ("return x[start : start + self.length]", "return x[: self.length]")),
+    Misconception(
+        "the same numbers in every worker: each has a copy of the generator, which nobody seeds anew",
+        ("if worker is not None:", "if False:"),
+    ),
+    Misconception(
+        "the generator seeded anew in each call in a worker, so that all of its items get the same numbers",
+        ("if generator.initial_seed() != mixed:", "if True:"),
+    ),
+    Misconception(
+        "workers seeded by their number, so that every epoch draws the same",
+        ("(seed, worker.seed)", "(seed, worker.id)"),
+    ),
+    Misconception(
+        "workers seeded by chance, so that no run can be repeated",
+        ("generator.manual_seed(mixed)", "generator.manual_seed(__import__('secrets').randbits(32))"),
+        ("if generator.initial_seed() != mixed:", "if generator.initial_seed() == seed:"),
+    ),
+    Misconception(
+        "the worker's seed alone: all transforms in a worker draw the same numbers, whatever their generators",
+        ("(seed, worker.seed)", "(worker.seed,)"),
+        ("if generator.initial_seed() != mixed:", "if generator.initial_seed() == seed:"),
+    ),
+    Misconception(
+        "the worker's seed added to the generator's: transforms of neighbouring seeds draw the same in neighbouring workers",
+        ("int(numpy.random.SeedSequence((seed, worker.seed)).generate_state(1)[0])", "(seed + worker.seed) % 2**63"),
+    ),
+    Misconception(
+        "a lambda kept as an attribute, which cannot be pickled",
+        (
+            "self.std = std\nself.generator = generator",
+            "self.std = std\nself.generator = generator\nself._scale = lambda x: self.std * x",
+        ),
+    ),
+]
+
+
+class _Affine:
+    """x * scale + shift, and back."""
+
+    def __init__(self, scale: float, shift: float) -> None:
+        self.scale, self.shift = scale, shift
+
+    def __call__(self, x: Any) -> Any:
+        return x * self.scale + self.shift
+
+    def inverse(self, x: Any) -> Any:
+        return (x - self.shift) / self.scale
+
+
+class _Square:
+    """A transform that cannot be undone."""
+
+    def __call__(self, x: Any) -> Any:
+        return x * x
+
+
+def halve(x: Any) -> Any:
+    """A function as a transform."""
+    return x / 2
+
+
+class _Items(Dataset[Tensor]):
+    """One item, `count` times, each time through each of the transforms: (transforms, ...)."""
+
+    def __init__(self, item: Tensor, transforms: Sequence[Callable[[Tensor], Tensor]], count: int = 8) -> None:
+        self.item, self.transforms, self.count = item, transforms, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.stack([transform(self.item.clone()) for transform in self.transforms])
+
+
+def workload(task: Any, draw: Draw) -> list[Workload]:
+    """Typical calls, for `compare`."""
+    data, seed = draw.normal(4096, 64), draw.seed()
+    standardize = task.Standardize.fit(data)
+    # A generator of its own in each call, so that all draw the same.
+    return [
+        Workload("Standardize.fit(data)(data)", lambda: task.Standardize.fit(data)(data)),
+        Workload("standardize.inverse(data)", standardize.inverse, (data,)),
+        Workload("Compose([standardize] * 4)(data)", task.Compose([standardize] * 4), (data,)),
+        Workload("AddNoise(0.1, generator)(data)", lambda: task.AddNoise(0.1, _seeded(seed))(data)),
+        Workload("RandomCrop(64, generator)(data)", lambda: task.RandomCrop(64, _seeded(seed))(data)),
+    ]
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def _by_columns(data: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and standard deviation of each feature, by the standard library."""
+    columns = data.double().reshape(-1, data.shape[-1]).T.tolist()
+    means, deviations = [statistics.fmean(each) for each in columns], [statistics.pstdev(each) for each in columns]
+    return torch.tensor(means, dtype=data.dtype), torch.tensor(deviations, dtype=data.dtype)
+
+
+def _check_fitted(check: Check, fitted: Any, mean: Tensor, std: Tensor) -> None:
+    check.run("Standardize.fit(data).mean", lambda: fitted.mean).equals(mean)
+    check.run("Standardize.fit(data).std", lambda: fitted.std).equals(std)
+
+
+def test_compose_by_hand(check: Check) -> None:
+    """Doubled, then one added: 3 becomes 7, and back again; an item may be anything."""
+    double, add = _Affine(2.0, 0.0), _Affine(1.0, 1.0)
+    composed = check.build(Compose, [double, add])
+    check.run("Compose([double, add_one])(3.0)", lambda: composed(3.0)).equals(7.0)
+    check.run("Compose([double, add_one]).inverse(7.0)", lambda: composed.inverse(7.0)).equals(3.0)
+    words = check.build(Compose, [str.strip, str.split])
+    check.run("Compose([str.strip, str.split])(' to be ')", lambda: words(" to be ")).equals(["to", "be"])
+    nothing = check.build(Compose, [])
+    check.run("Compose([])(3.0)", lambda: nothing(3.0)).equals(3.0)
+    check.run("Compose([]).inverse(3.0)", lambda: nothing.inverse(3.0)).equals(3.0)
+
+
+def test_compose_inverse(check: Check) -> None:
+    """Any number of transforms, one inside another, undone in reverse; one that cannot be is refused by name."""
+    steps = [_Affine(check.draw.integer(2, 5), check.draw.integer(1, 9)) for _ in range(check.draw.size(3, 5))]
+    x = check.draw.strided(3, 4, dtype=torch.float64)
+    expected = x
+    for step in steps:
+        expected = expected * step.scale + step.shift
+    composed = check.build(Compose, iter(steps))
+    check(composed, x).equals(expected)
+    check(composed, x).equals(expected, note="called again")
+    check(composed.inverse, expected).equals(x)
+    inner = check.build(Compose, steps[1:])
+    outer = check.build(Compose, [steps[0], inner])
+    check(outer, x).equals(expected, note="one Compose in another")
+    check(outer.inverse, expected).equals(x)
+    for last, name in ((_Square(), "_Square"), (halve, "halve")):
+        check.raises(TypeError, check.build(Compose, [steps[0], last]).inverse, x, naming=name)
+
+
+def test_fit_by_hand(check: Check) -> None:
+    """The numbers 1 and 5: mean 3, standard deviation 2; one feature of two, and back again."""
+    data = torch.tensor([[1.0, 10.0], [5.0, 70.0]])
+    fitted = check(Standardize.fit, data).value
+    _check_fitted(check, fitted, torch.tensor([3.0, 40.0]), torch.tensor([2.0, 30.0]))
+    check(fitted, data).equals(torch.tensor([[-1.0, -1.0], [1.0, 1.0]]))
+    check(fitted, torch.tensor([7.0, 10.0])).equals(torch.tensor([2.0, -1.0]), note="new data, one row without a batch")
+    check(fitted.inverse, torch.tensor([2.0, -1.0])).equals(torch.tensor([7.0, 10.0]))
+
+
+def test_fit_statistics(check: Check) -> None:
+    """Mean and deviation of each feature over all rows, as the standard library has them; also over three axes."""
+    features = check.draw.size(2, 5)
+    shift = check.draw.uniform(-3.0, 3.0, features)
+    for data in (
+        check.draw.strided(check.draw.size(6, 12), features) * (shift.abs() + 0.5) + shift,
+        check.draw.strided(3, 7, features, dtype=torch.float64) * 4.0 + shift,
+        check.draw.normal(50, features) + 1000.0,
+    ):
+        fitted = check(Standardize.fit, data).value
+        _check_fitted(check, fitted, *_by_columns(data))
+
+
+def test_standardized(check: Check) -> None:
+    """What it was fitted on comes out with mean 0 and variance 1, whatever its scale; in the input's dtype."""
+    data = check.draw.normal(64, 3, dtype=torch.float64) * torch.tensor([1e-6, 1.0, 1e6]) + torch.tensor(
+        [1e-6, -2.0, 3e5]
+    )
+    mean, std = _by_columns(data)
+    fitted = check(Standardize.fit, data).value
+    answer = check(fitted, data).equals((data - mean) / std)
+    squares = answer.value.double().square().mean(dim=0)
+    answer.satisfies(
+        bool(((squares - 1).abs() < 1e-6).all()), got=f"mean squares {squares.tolist()}", expected="1 in each feature"
+    )
+    other = check.draw.strided(2, 3, 3)
+    check(fitted, other).equals(
+        ((other.double() - mean) / std).float(), rtol=1e-4, note="float32, standardized by float64"
+    )
+
+
+def test_inverse(check: Check) -> None:
+    """The inverse gives back what went in, and x * std + mean of anything else."""
+    mean, std = check.draw.uniform(-5.0, 5.0, 4), check.draw.uniform(0.5, 3.0, 4)
+    standardize = check.build(Standardize, mean, std)
+    x = check.draw.strided(2, 3, 4)
+    check(standardize, x).equals((x - mean) / std)
+    check(standardize.inverse, x).equals(x * std + mean)
+    check.run("standardize.inverse(standardize(x))", lambda: standardize.inverse(standardize(x))).equals(x)
+
+
+def test_constant_feature(check: Check) -> None:
+    """A feature that never changes has a std of 1 and comes out as 0, also where its mean must be rounded."""
+    data = check.draw.normal(700, 4)
+    data[:, 1:] = torch.tensor([0.1, 1 / 3, 7.0])  # neither 0.1 nor 1/3 is a number of float32
+    mean, std = _by_columns(data)
+    std[1:] = 1.0
+    fitted = check(Standardize.fit, data).value
+    _check_fitted(check, fitted, mean, std)
+    check(fitted, data).equals((data - mean) / std)
+    check(fitted.inverse, torch.zeros(4)).equals(mean)
+    row = check.draw.normal(1, 3)
+    single = check(Standardize.fit, row).value
+    _check_fitted(check, single, row[0], torch.ones(3))
+
+
+def test_fit_refuses(check: Check) -> None:
+    """Data without rows, with one axis, or with a number that is not finite are refused; features that do not fit too."""
+    check.raises(ValueError, Standardize.fit, torch.ones(3), naming="(3,)")
+    check.raises(ValueError, Standardize.fit, torch.ones(0, 3), naming="(0, 3)")
+    data = check.draw.normal(5, 3)
+    for place, number in ((2, math.nan), (1, math.inf)):
+        broken = data.clone()
+        broken[3, place] = number
+        check.raises(ValueError, Standardize.fit, broken, naming=f"feature {place}")
+    check.raises(ValueError, Standardize, torch.zeros(2), torch.tensor([1.0, 0.0]), naming=("std", "0.0"))
+    check.raises(ValueError, Standardize, torch.zeros(2), torch.ones(3), naming=("(2,)", "(3,)"))
+    fitted = check(Standardize.fit, data).value
+    for method in (fitted, fitted.inverse):
+        check.raises(ValueError, method, torch.ones(4, 1), naming=("(4, 1)", "3"))
+
+
+def test_splits(check: Check) -> None:
+    """All splits are standardized by the training data alone: no other split changes what comes out of it."""
+    train, validation = check.draw.normal(12, 3), check.draw.normal(5, 3) * 2.0 + 4.0
+    mean, std = _by_columns(train)
+    splits = {"train": train, "validation": validation, "test": check.draw.normal(1, 3)}
+    expected = {name: (data - mean) / std for name, data in splits.items()}
+    result, fitted = check(standardize_splits, splits).value
+    check.run("standardize_splits(splits)[0]", lambda: result).equals(expected)
+    _check_fitted(check, fitted, mean, std)
+    mean, std = _by_columns(validation)
+    result, _ = check(standardize_splits, splits, fit_on="validation").value
+    check.run("standardize_splits(splits, fit_on='validation')[0]", lambda: result).equals(
+        {name: (data - mean) / std for name, data in splits.items()}
+    )
+    check.raises(
+        ValueError, standardize_splits, {"training": train, "test": train}, naming=("train", "training", "test")
+    )
+
+
+def test_noise(check: Check) -> None:
+    """Normal noise of the given deviation: an own number for each element, and fresh ones in each call."""
+    std = 2.5
+    noisy = check.build(AddNoise, std, _seeded(check.draw.seed()))
+    x = check.draw.normal(200, 100) * 10.0
+    answer = check(noisy, x).has(shape=x.shape, dtype=x.dtype)
+    noise = (answer.value - x).double() / std
+    count = noise.numel()
+    # Of 20,000 standard normal numbers the mean has a standard deviation of 0.0071 and the variance one of 0.01; the
+    # share beyond 2 is 0.0455, with one of 0.0015. All bounds are six of these wide.
+    for name, got, expected, bound in (
+        ("mean", float(noise.mean()), 0.0, 0.043),
+        ("variance", float(noise.var()), 1.0, 0.06),
+        ("share beyond two deviations", float((noise.abs() > 2).double().mean()), 0.0455, 0.009),
+    ):
+        answer.satisfies(
+            abs(got - expected) < bound,
+            got=f"noise / std of {name} {got:.3f}",
+            expected=f"{expected:.3g}, give or take {bound:.2g}",
+        )
+    # Few of them are equal up to the rounding of the sum; numbers for each row or column would be 200 or 100.
+    different = len(noise.float().unique())
+    answer.satisfies(
+        different > count / 2, got=f"{different} different numbers for {count} elements", expected="one for each"
+    )
+    again = check(noisy, x).has(shape=x.shape, dtype=x.dtype)
+    again.satisfies(
+        not torch.equal(again.value, answer.value), got="the noise of the call before", expected="fresh noise"
+    )
+
+
+def test_noise_edges(check: Check) -> None:
+    """No noise, no elements, float64, one number; a negative deviation and whole numbers are refused."""
+    noisy = check.build(AddNoise, 0.5, _seeded(check.draw.seed()))
+    for x in (check.draw.strided(2, 3, dtype=torch.float64), check.draw.normal(), check.draw.normal(0, 3)):
+        check(noisy, x).has(shape=x.shape, dtype=x.dtype)
+    silent = check.build(AddNoise, 0.0, _seeded(1))
+    x = check.draw.strided(3, 2)
+    check(silent, x).equals(x)
+    check.raises(ValueError, AddNoise, -0.5, _seeded(1), naming=("std", "-0.5"))
+    check.raises(ValueError, AddNoise, math.inf, _seeded(1), naming=("std", "inf"))
+    check.raises(TypeError, noisy, torch.arange(3), naming="int64")
+
+
+def test_crop(check: Check) -> None:
+    """A stretch of neighbours from every place alike, the first and the last among them."""
+    extra = check.draw.size(2, 4)
+    crop = check.build(RandomCrop, 3, _seeded(check.draw.seed()))
+    x = torch.arange(10, 13 + extra)
+    first = check(crop, x).has(shape=(3,), dtype=torch.int64)
+    calls = 600
+    crops = check.run(
+        f"{calls} calls of RandomCrop(3, generator)(x)", lambda: torch.stack([crop(x) for _ in range(calls)])
+    )
+    starts = crops.has(shape=(calls, 3)).value[:, 0] - 10
+    crops.equals(x[starts.clamp(0, extra)[:, None] + torch.arange(3)], note="neighbours in their order")
+    if first.failed or crops.failed or check.verdicts:
+        return
+    counts = starts.bincount(minlength=extra + 1)
+    # The count of a place is binomial, with a standard deviation of sqrt(600 p (1 - p)); seven of them either way.
+    share = 1 / (extra + 1)
+    bound = 7 * math.sqrt(calls * share * (1 - share))
+    crops.satisfies(
+        bool(((counts - calls * share).abs() < bound).all()),
+        got=f"places drawn {counts.tolist()} times",
+        expected=f"each of the {extra + 1} about {calls * share:.0f} times, give or take {bound:.0f}",
+    )
+
+
+def test_crop_edges(check: Check) -> None:
+    """Rows of features stay whole; a crop of the whole length is all of it; one that does not fit is refused."""
+    x = check.draw.strided(5, 6)
+    whole = check.build(RandomCrop, 5, _seeded(check.draw.seed()))
+    check(whole, x).equals(x)
+    single = check.build(RandomCrop, 1, _seeded(check.draw.seed()))
+    check(single, x[:1]).equals(x[:1])
+    answer = check(single, x).has(shape=(1, 6), dtype=x.dtype)
+    answer.satisfies(bool((answer.value == x).all(dim=1).any()), got="numbers of no row", expected="one of the rows")
+    check.raises(ValueError, whole, x[:4], naming=("5", "4"))
+    check.raises(ValueError, RandomCrop, 0, _seeded(1), naming=("length", "0"))
+
+
+def _makers(check: Check) -> list[tuple[str, Callable[[torch.Generator], Any], Tensor]]:
+    """Each random transform, and an item that shows what it draws."""
+    return [
+        ("AddNoise(1.0, generator)", lambda generator: check.build(AddNoise, 1.0, generator), torch.zeros(4)),
+        ("RandomCrop(1, generator)", lambda generator: check.build(RandomCrop, 1, generator), torch.arange(2**16)),
+    ]
+
+
+def test_generator(check: Check) -> None:
+    """All is drawn from the generator: the same from one of the same seed, and torch's global one is left alone."""
+    for name, make, item in _makers(check):
+        seed = check.draw.seed()
+        one, twin, other = make(_seeded(seed)), make(_seeded(seed)), make(_seeded(seed + 1))
+        before = torch.get_rng_state()
+        drawn = [check(one, item).value for _ in range(4)]
+        check.that(
+            torch.equal(torch.get_rng_state(), before),
+            call=f"{name}(x)",
+            got="numbers drawn from torch's global generator",
+            expected="none: the global generator as it was",
+        )
+        torch.manual_seed(check.draw.seed())
+        for entry in drawn:
+            check(twin, item).equals(entry, rtol=0.0, atol=0.0, note="as from another generator of the same seed")
+        others = [check(other, item).value for _ in range(4)]
+        check.that(
+            not all(map(torch.equal, drawn, others)),
+            call=name,
+            got="the same from generators of two seeds",
+            expected="other numbers",
+        )
+
+
+def test_pickled(check: Check) -> None:
+    """A pipeline of all of them can be pickled, and its copy does the same."""
+    data, seed = check.draw.normal(9, 3), check.draw.seed()
+    mean, std = _by_columns(data)
+    stages = [
+        check.build(Standardize, mean, std),
+        check.build(AddNoise, 0.5, _seeded(seed)),
+        check.build(RandomCrop, 4, _seeded(seed + 1)),
+    ]
+    pipeline = check.build(Compose, stages)
+    copy = check.run("pickle.loads(pickle.dumps(pipeline))", partial(_copy, pipeline)).value
+    expected = check(pipeline, data).has(shape=(4, 3), dtype=data.dtype).value
+    check.run("the copy of the pipeline, called with the same data", lambda: copy(data)).equals(expected)
+
+
+def _copy(pipeline: Any) -> Any:
+    """A copy made by pickling, which leaves a note in the class of each object (`__slotnames__`), torch.Tensor's too.
+
+    The guard would take that for a change made to torch.
+    """
+    noted = "__slotnames__" in vars(torch.Tensor)
+    try:
+        return pickle.loads(pickle.dumps(pipeline))
+    finally:
+        if not noted and "__slotnames__" in vars(torch.Tensor):
+            delattr(torch.Tensor, "__slotnames__")
+
+
+def _epochs(check: Check, text: str, dataset: _Items, seed: int, epochs: int = 1) -> Answer:
+    """What a DataLoader with two real workers makes of the dataset: (epochs, items, transforms, ...)."""
+
+    def run() -> Tensor:
+        loader = DataLoader(dataset, batch_size=None, num_workers=2, generator=_seeded(seed))
+        return torch.stack([torch.stack(list(loader)) for _ in range(epochs)])
+
+    answer = check.run(f"DataLoader(items with {text}, num_workers=2)", run)
+    if answer.failed:
+        raise Stop
+    return answer
+
+
+def _different(drawn: Tensor, start: int) -> int:
+    """How many of the things drawn differ; each reaches over the axes from `start` on."""
+    return len({tuple(entry) for entry in drawn.flatten(start).flatten(end_dim=start - 1).tolist()})
+
+
+def test_workers_differ(check: Check) -> None:
+    """Two worker processes: each item gets numbers of its own, in one worker and across both."""
+    for name, make, item in _makers(check):
+        transform = make(_seeded(check.draw.seed()))
+        # Three draws make an item, so that chance makes no two alike: there are 2^48 ways to crop three times.
+        answer = _epochs(check, name, _Items(item, [transform] * 3), check.draw.seed())
+        count = _different(answer.value, 2)
+        answer.satisfies(
+            count == 8, got=f"{count} different draws for 8 items", expected="8: other numbers in each worker and item"
+        )
+
+
+def test_workers_repeat(check: Check) -> None:
+    """A DataLoader of the same seed makes the same again, in each of two epochs; the two epochs differ."""
+    for name, make, item in _makers(check)[:1]:
+        seed, loader_seed = check.draw.seed(), check.draw.seed()
+        answer = _epochs(check, name, _Items(item, [make(_seeded(seed))]), loader_seed, epochs=2)
+        count = _different(answer.value, 3)
+        answer.satisfies(count == 16, got=f"{count} different draws in two epochs of 8 items", expected="16")
+        again = _epochs(check, name, _Items(item, [make(_seeded(seed))]), loader_seed, epochs=2)
+        same = torch.equal(answer.value, again.value)
+        check.that(same, call=again.call, got="other numbers than before", expected="the same: all seeds are the same")
+
+
+def test_workers_several(check: Check) -> None:
+    """Several transforms in a worker draw other numbers, whether their seeds are neighbours or they share a generator."""
+    seed, shared = check.draw.seed(), _seeded(check.draw.seed())
+    for name, make, item in _makers(check)[:1]:
+        transforms = [make(_seeded(seed)), make(_seeded(seed + 1)), make(_seeded(seed + 2))]
+        answer = _epochs(check, f"three {name} of seeds s, s + 1, s + 2", _Items(item, transforms), check.draw.seed())
+        count = _different(answer.value, 3)
+        answer.satisfies(count == 24, got=f"{count} different draws of 3 transforms for 8 items", expected="24")
+        pair = [make(shared), make(shared)]
+        answer = _epochs(check, f"two {name} of one generator", _Items(item, pair), check.draw.seed())
+        count = _different(answer.value, 3)
+        answer.satisfies(count == 16, got=f"{count} different draws of 2 transforms for 8 items", expected="16")
