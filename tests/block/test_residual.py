@@ -174,7 +174,7 @@ def test_by_hand(check: Check) -> None:
     note = "norm (1/4, 3/4), sublayer (2.5, 1.5), added to (1, 3)"
     check(pre, x, sublayer, norm).equals(torch.tensor([[3.5, 4.5]]), note=note)
     note = "sublayer (7, 3), added to (1, 3), then the norm"
-    check(post, x, sublayer, norm).equals(torch.tensor([[8 / 14, 6 / 14]]), note=note)
+    check(post, torch.tensor([[1.0, 3.0]]), sublayer, norm).equals(torch.tensor([[8 / 14, 6 / 14]]), note=note)
 
 
 def test_pre(check: Check) -> None:
@@ -182,9 +182,10 @@ def test_pre(check: Check) -> None:
     width = check.draw.size()
     sublayer, norm = _parts(check.draw, width)
     x = check.draw.strided(3, 4, width)
+    expected = _pre(x, sublayer, norm).detach()
     for options in ((), ("pre",)):
         module = check.build(Residual, *options)
-        check(module, x, sublayer, norm).equals(_pre(x, sublayer, norm).detach())
+        check(module, x.clone(), sublayer, norm).equals(expected)
 
 
 def test_post(check: Check) -> None:
@@ -192,7 +193,8 @@ def test_post(check: Check) -> None:
     width = check.draw.size()
     sublayer, norm = _parts(check.draw, width)
     x = check.draw.strided(3, 4, width)
-    check(check.build(Residual, "post"), x, sublayer, norm).equals(_post(x, sublayer, norm).detach())
+    expected = _post(x, sublayer, norm).detach()
+    check(check.build(Residual, "post"), x, sublayer, norm).equals(expected)
 
 
 def test_order_of_the_calls(check: Check) -> None:
@@ -233,7 +235,7 @@ def test_zero_sublayer(check: Check) -> None:
     nn.init.zeros_(sublayer[2].weight)  # type: ignore[index]
     nn.init.zeros_(sublayer[2].bias)  # type: ignore[index]
     x = check.draw.normal(2, 3, width)
-    check(check.build(Residual, "pre"), x, sublayer, norm).equals(x, rtol=0.0, atol=0.0, note="x itself")
+    check(check.build(Residual, "pre"), x.clone(), sublayer, norm).equals(x, rtol=0.0, atol=0.0, note="x itself")
     check(check.build(Residual, "post"), x, sublayer, norm).equals(norm(x).detach(), note="norm(x)")
 
 
@@ -280,7 +282,7 @@ def _dropped(check: Check, placement: str, x: Tensor, generator: torch.Generator
 
     module = check.build(Residual, placement, dropout=0.25, generator=generator)
     check.mutating(module.train)
-    return check(module, x, sublayer, norm).has(shape=x.shape, dtype=x.dtype), module
+    return check(module, x.clone(), sublayer, norm).has(shape=x.shape, dtype=x.dtype), module
 
 
 def test_dropout(check: Check) -> None:
@@ -308,7 +310,7 @@ def test_dropout_from_the_generator(check: Check) -> None:
     first, module = _dropped(check, "pre", x, torch.Generator().manual_seed(seed))
     again, _ = _dropped(check, "pre", x, torch.Generator().manual_seed(seed))
     again.equals(first.value, note="from a generator of the same seed")
-    following = check(module, x, torch.ones_like, torch.zeros_like)
+    following = check(module, x.clone(), torch.ones_like, torch.zeros_like)
     alike = ((following.value - x).abs() > 0.5).eq((first.value - x).abs() > 1)
     # Two independent masks agree in all 512 places with a probability of 0.625^512.
     following.satisfies(not alike.all(), got="the same numbers dropped again", expected="others, in another call")
@@ -323,7 +325,8 @@ def test_evaluation(check: Check) -> None:
         module = check.build(Residual, placement, dropout=0.5)
         block = nn.ModuleList([module, sublayer, norm])
         check.mutating(block.eval)
-        check(module, x, sublayer, norm).equals(oracle(x, sublayer, norm).detach(), note="in evaluation")
+        expected = oracle(x, sublayer, norm).detach()
+        check(module, x.clone(), sublayer, norm).equals(expected, note="in evaluation")
 
 
 def test_no_parameters(check: Check) -> None:
@@ -344,9 +347,11 @@ def test_edges(check: Check) -> None:
         sublayer, norm = _parts(check.draw, width, torch.float64)
         for shape in ((width,), (1, 1, width), (1, 0, width), (2, 2, 3, width)):
             x = check.draw.normal(*shape, dtype=torch.float64)
-            check(module, x, sublayer, norm).equals(oracle(x, sublayer, norm).detach(), note=placement)
+            expected = oracle(x, sublayer, norm).detach()
+            check(module, x, sublayer, norm).equals(expected, note=placement)
         x = check.draw.normal(2, width)
-        check(module, x, _identity, _identity).equals(2 * x, note="x + x, and x itself is not changed")
+        twice = 2 * x
+        check(module, x, _identity, _identity).equals(twice, note="x + x, and x itself is not changed")
 
 
 def test_refused(check: Check) -> None:
