@@ -337,6 +337,10 @@ def _reset(course: Catalogue, screen: Screen, options: argparse.Namespace) -> in
 
 def _stubs(course: Catalogue, screen: Screen, options: argparse.Namespace) -> int:
     stale = stubs.out_of_sync(course)
+    unsolved = [task for task in stale if not task.solution().is_file()]
+    for task in unsolved:
+        screen.line(f"there is no solution yet, so no stub: solutions/{task.id}.py")
+    stale = [task for task in stale if task not in unsolved]
     if options.check:
         for task in stale:
             mine = task.exercise().read_text(encoding="utf-8").splitlines() if task.exercise().exists() else []
@@ -344,8 +348,9 @@ def _stubs(course: Catalogue, screen: Screen, options: argparse.Namespace) -> in
                 mine, stubs.generate(task).splitlines(), f"exercises/{task.id}.py", "generated", lineterm="", n=1
             )
             screen.line("\n".join(difference))
-        if stale:
-            return _close(screen, f"{len(stale)} stubs are not what the generator makes: nox -s stubs", 1)
+        if stale or unsolved:
+            text = f"{len(stale) + len(unsolved)} stubs are not what the generator makes: nox -s stubs"
+            return _close(screen, text, 1)
         screen.line("every stub is what the generator makes")
         return 0
     for task in stale:

@@ -477,6 +477,9 @@ class Check:
             told = f"{type(raised).__name__}: {first_line(raised)}"
             proof = {"raised": type(raised).__name__, "named": False}
             self.note(Kind.DID_NOT_RAISE, call, told, f"{wanted}{named}", line_of(raised), proof)
+        # The exception holds this frame, which would hold it: what it keeps alive (workers!) shall not wait for the
+        # garbage collector.
+        raised = None
         self._note_breaches(call)
 
     def fail_with(self, error: BaseException) -> None:

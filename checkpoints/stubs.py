@@ -89,11 +89,13 @@ def _emptied(node: ast.FunctionDef, task: Task, name: str) -> list[_Edit]:
 
 
 def out_of_sync(course: Catalogue, root: Path = ROOT) -> list[Task]:
-    """The tasks whose committed stub is not what the generator makes."""
+    """The tasks whose committed stub is not what the generator makes; a task without a solution has none."""
     return [
         task
         for task in course.tasks()
-        if not task.exercise(root).is_file() or _normal(task.exercise(root)) != generate(task, root)
+        if not task.solution(root).is_file()
+        or not task.exercise(root).is_file()
+        or _normal(task.exercise(root)) != generate(task, root)
     ]
 
 
