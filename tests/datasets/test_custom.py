@@ -433,7 +433,7 @@ def test_tokens_dtypes(check: Check) -> None:
 
 
 def test_tokens_index(check: Check) -> None:
-    """An index may count from the end; one out of range, or no whole number, is refused."""
+    """An index of a window may count from the end; one out of range, or no whole number, is refused."""
     tokens = check.draw.integers(0, 2**16, 13).tolist()
     windows = _windows(tokens, 4, 3)
     dataset = check(_tokens(check), 4, file_holding=tokens, stride=3).value
