@@ -348,7 +348,7 @@ def test_constant_feature(check: Check) -> None:
 
 
 def test_fit_refuses(check: Check) -> None:
-    """Data without rows, with one axis, or with a number that is not finite are refused; features that do not fit too."""
+    """Data without rows, of one axis or with numbers not finite are refused; so are features that do not fit."""
     check.raises(ValueError, Standardize.fit, torch.ones(3), naming="(3,)")
     check.raises(ValueError, Standardize.fit, torch.ones(0, 3), naming="(0, 3)")
     data = check.draw.normal(5, 3)
@@ -568,7 +568,7 @@ def test_workers_repeat(check: Check) -> None:
 
 
 def test_workers_several(check: Check) -> None:
-    """Several transforms in a worker draw other numbers, whether their seeds are neighbours or they share a generator."""
+    """Transforms in one worker draw other numbers, whether their seeds are neighbours or they share a generator."""
     seed, shared = check.draw.seed(), _seeded(check.draw.seed())
     for name, make, item in _makers(check)[:1]:
         transforms = [make(_seeded(seed)), make(_seeded(seed + 1)), make(_seeded(seed + 2))]
