@@ -359,7 +359,7 @@ def test_constant_feature(check: Check) -> None:
 
 
 def test_fit_refuses(check: Check) -> None:
-    """Data without rows, with one axis, or with a number that is not finite are refused; features that do not fit too."""
+    """Data without rows, with one axis or a number that is not finite are refused; features that do not fit too."""
     check.raises(ValueError, Standardize.fit, torch.ones(3), naming="(3,)")
     check.raises(ValueError, Standardize.fit, torch.ones(0, 3), naming="(0, 3)")
     data = check.draw.normal(5, 3)
@@ -536,6 +536,11 @@ def _copy(pipeline: Any) -> Any:
             delattr(torch.Tensor, "__slotnames__")
 
 
+def _counted(transforms: Sequence[Any]) -> str:
+    """As in ``3 RandomCrop``."""
+    return f"{len(transforms)} {type(transforms[0]).__name__}"
+
+
 def _epochs(check: Check, transforms: Sequence[Any], seed: int, numbers: int = 4, epochs: int = 1) -> Answer:
     """What a DataLoader with two real workers makes of `_Items`: (epochs, items, transforms, ...)."""
     # Where processes are started afresh on Linux (from Python 3.14 on), a generator of torch's cannot be sent to them.
@@ -551,7 +556,7 @@ def _epochs(check: Check, transforms: Sequence[Any], seed: int, numbers: int = 4
         )
         return torch.stack([torch.stack(list(loader)) for _ in range(epochs)])
 
-    answer = check.run(f"DataLoader(items with {len(transforms)} transforms, num_workers=2)", run)
+    answer = check.run(f"DataLoader(dataset, num_workers=2), through {_counted(transforms)}", run)
     if answer.failed:
         raise Stop
     return answer
