@@ -186,7 +186,9 @@ class Guard:
                     self.breaches.append(f"replaced {name}.{key}: {_LEAVE}")
             for key in vars(space).keys() - saved.keys():
                 value = vars(space)[key]
-                if isinstance(space, type) and not str(getattr(value, "__module__", "")).startswith("torch"):
+                if key == "__slotnames__":
+                    saved[key] = value  # Python's own note, from the first time that a tensor is pickled
+                elif isinstance(space, type) and not str(getattr(value, "__module__", "")).startswith("torch"):
                     delattr(space, key)  # it would hide what the class inherits
                     self.breaches.append(f"replaced {name}.{key}: {_LEAVE}")
                 else:

@@ -3,16 +3,16 @@
 A transform is anything that can be called with an item and gives a new one. Those here are classes that keep their
 settings as attributes, so that they can be pickled into the worker processes of a DataLoader; a lambda cannot.
 
-Random transforms (`AddNoise`, `RandomCrop`) draw fresh numbers in each call, all of them from the `torch.Generator`
-that they are given and none from torch's global one: made with a generator of the same seed, a transform draws the
-same. A DataLoader gives each of its workers a copy of the dataset, and so of the generator. Therefore they draw, in a
-worker process, from a seed made of two: that of their generator and that of the worker
-(`torch.utils.data.get_worker_info().seed`), which the DataLoader draws anew for each epoch. It follows that
+Random transforms (`AddNoise`, `RandomCrop`) draw fresh numbers in each call, and nothing from torch's global generator:
+what they draw is decided by the `torch.Generator` that they are made with, and by its seed if it is new. A DataLoader
+gives each of its workers a copy of the dataset, and so of the transforms. Therefore what they draw in a worker process
+is decided by the worker's seed besides (`torch.utils.data.get_worker_info().seed`), which the DataLoader draws anew for
+each epoch. It follows that
 
 - two workers draw other numbers, and so do two epochs;
 - a DataLoader whose own generator has the same seed makes the same batches again;
-- transforms whose generators have different seeds draw other numbers;
-- transforms may share one generator, in a worker as well: each then draws other numbers.
+- transforms made with generators of different seeds draw other numbers;
+- so do transforms made with one and the same generator, in a worker as well.
 
 Symbols: N rows of data, F features, T the length of a sequence.
 """
@@ -152,7 +152,7 @@ class AddNoise:
 
     Args:
         std: standard deviation of the noise, at least 0.
-        generator: where the noise is drawn from.
+        generator: decides what noise is drawn.
 
     Raises:
         ValueError: `std` is negative or not finite; the message names it and its value.
@@ -187,7 +187,7 @@ class RandomCrop:
 
     Args:
         length: length L of the stretch, at least 1.
-        generator: where the place is drawn from.
+        generator: decides which places are drawn.
 
     Raises:
         ValueError: `length` is less than 1; the message names it and its value.

@@ -3,16 +3,16 @@
 A transform is anything that can be called with an item and gives a new one. Those here are classes that keep their
 settings as attributes, so that they can be pickled into the worker processes of a DataLoader; a lambda cannot.
 
-Random transforms (`AddNoise`, `RandomCrop`) draw fresh numbers in each call, all of them from the `torch.Generator`
-that they are given and none from torch's global one: made with a generator of the same seed, a transform draws the
-same. A DataLoader gives each of its workers a copy of the dataset, and so of the generator. Therefore they draw, in a
-worker process, from a seed made of two: that of their generator and that of the worker
-(`torch.utils.data.get_worker_info().seed`), which the DataLoader draws anew for each epoch. It follows that
+Random transforms (`AddNoise`, `RandomCrop`) draw fresh numbers in each call, and nothing from torch's global generator:
+what they draw is decided by the `torch.Generator` that they are made with, and by its seed if it is new. A DataLoader
+gives each of its workers a copy of the dataset, and so of the transforms. Therefore what they draw in a worker process
+is decided by the worker's seed besides (`torch.utils.data.get_worker_info().seed`), which the DataLoader draws anew for
+each epoch. It follows that
 
 - two workers draw other numbers, and so do two epochs;
 - a DataLoader whose own generator has the same seed makes the same batches again;
-- transforms whose generators have different seeds draw other numbers;
-- transforms may share one generator, in a worker as well: each then draws other numbers.
+- transforms made with generators of different seeds draw other numbers;
+- so do transforms made with one and the same generator, in a worker as well.
 
 Symbols: N rows of data, F features, T the length of a sequence.
 """
@@ -184,7 +184,7 @@ class AddNoise:
 
     Args:
         std: standard deviation of the noise, at least 0.
-        generator: where the noise is drawn from.
+        generator: decides what noise is drawn.
 
     Raises:
         ValueError: `std` is negative or not finite; the message names it and its value.
@@ -198,8 +198,7 @@ class AddNoise:
         if not 0.0 <= std < math.inf:
             raise ValueError(f"std must be at least 0 and finite, got {std}")
         self.std = std
-        self.generator = generator
-        self._seed = generator.initial_seed()
+        self._source = _Source(generator)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Add noise.
@@ -215,8 +214,7 @@ class AddNoise:
         """
         if not x.is_floating_point():
             raise TypeError(f"noise can be added to floating numbers, not to {x.dtype}")
-        generator = _of_this_process(self.generator, self._seed)
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=generator.device)
+        noise = torch.randn(x.shape, generator=self._source.generator(), dtype=x.dtype)
         return x + self.std * noise.to(x.device)
 
 
@@ -227,7 +225,7 @@ class RandomCrop:
 
     Args:
         length: length L of the stretch, at least 1.
-        generator: where the place is drawn from.
+        generator: decides which places are drawn.
 
     Raises:
         ValueError: `length` is less than 1; the message names it and its value.
@@ -241,8 +239,7 @@ class RandomCrop:
         if length < 1:
             raise ValueError(f"length must be at least 1, got {length}")
         self.length = length
-        self.generator = generator
-        self._seed = generator.initial_seed()
+        self._source = _Source(generator)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Crop.
@@ -259,18 +256,31 @@ class RandomCrop:
         last = len(x) - self.length
         if last < 0:
             raise ValueError(f"a crop of length {self.length} does not fit into a sequence of length {len(x)}")
-        generator = _of_this_process(self.generator, self._seed)
-        start = int(torch.randint(last + 1, (), generator=generator, device=generator.device))
+        start = int(torch.randint(last + 1, (), generator=self._source.generator()))
         return x[start : start + self.length]
 
 
-def _of_this_process(generator: torch.Generator, seed: int) -> torch.Generator:
-    """The generator; in a worker process, first seeded by `seed` and the worker's, if it has not been yet."""
-    worker = get_worker_info()
-    if worker is not None:
-        # Mixed and not added: the workers' seeds follow each other, and so may those of the transforms.
-        mixed = int(numpy.random.SeedSequence((seed, worker.seed)).generate_state(1)[0])
-        # The generator itself remembers whether this was done, for all the transforms that share it.
-        if generator.initial_seed() != mixed:
-            generator.manual_seed(mixed)
-    return generator
+class _Source:
+    """What a transform draws from: a generator of its own in each process, of which only the seed is pickled.
+
+    Each source draws its seed from the generator that it is given, so that those that are given one do not draw the
+    same. The generator itself cannot be sent to every process: where these are started afresh, torch would send its
+    state as shared memory that is gone by the time it is opened.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        self._made: tuple[tuple[int, ...], torch.Generator] | None = None  # and the seeds that it was made of
+
+    def generator(self) -> torch.Generator:
+        """The generator of this process; another one for each worker."""
+        worker = get_worker_info()
+        seeds = (self._seed,) if worker is None else (self._seed, worker.seed)
+        if self._made is None or self._made[0] != seeds:
+            # Mixed and not added: the seeds of workers follow each other.
+            mixed = int(numpy.random.SeedSequence(seeds).generate_state(1)[0])
+            self._made = seeds, torch.Generator().manual_seed(mixed)
+        return self._made[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_made": None}

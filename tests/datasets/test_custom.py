@@ -327,10 +327,10 @@ def test_csv_numbers(check: Check) -> None:
 
 def test_csv_fields(check: Check) -> None:
     """A row of too few or too many fields is refused by line and both numbers, also where no named column is hit."""
-    head = "height,weight,name\n1.5,60,Ann\n"
-    for row, fields in (("1.6,70\n", "2"), ("1.6,70,Bob,7\n", "4"), ("1.6\n", "1"), ("\n", "0")):
-        naming = ("people.csv", "line 3", fields)
-        text = head + row + "1.7,65,Cy\n"
+    head = "height,weight,name,shoe\n1.5,60,Ann,38\n"
+    for row, fields in (("1.6,70\n", "2"), ("1.6,70,Bob,40,7\n", "5"), ("1.6\n", "1"), ("\n", "0")):
+        naming = ("people.csv", "line 3", fields, "4")
+        text = head + row + "1.7,65,Cy,39\n"
         check.raises(ValueError, _csv(check), file_holding=text, features=["height"], target="weight", naming=naming)
     text = head + "\n"
     check.raises(ValueError, _csv(check), file_holding=text, features=["height"], target="weight", naming="line 3")
