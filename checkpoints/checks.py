@@ -286,12 +286,14 @@ class Check:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     def keep(self, figure: Any, name: str) -> None:
-        """Draw a figure of the learner's and, where a learner is being graded, keep it as a PNG to look at."""
-        target = self.folder / "figure.png" if self.gallery is None else self.gallery / f"{self.task.name}-{name}.png"
+        """Where a learner is being graded, draw a figure of theirs and keep it as a PNG to look at."""
+        if self.gallery is None:
+            return
+        target = self.gallery / f"{self.task.name}-{name}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         drawn = self.run(f"savefig of the figure {name}", lambda: figure.savefig(target, format="png", dpi=100))
-        if self.gallery is not None and not drawn.failed:
-            self.figures.append(target.relative_to(ROOT).as_posix())
+        if not drawn.failed:
+            self.figures.append(target.relative_to(ROOT).as_posix() if target.is_relative_to(ROOT) else str(target))
 
     def passed(self) -> None:
         """Count a comparison that found nothing wrong."""

@@ -74,8 +74,8 @@ def grade(course: Catalogue, seed: int) -> Callable[..., list[TaskResult]]:
     return run
 
 
-def grade_all(course: Catalogue, seed: int, whose: Whose) -> list[TaskResult]:
-    return list(Grader(course, seed, whose).grade(list(course.tasks())))
+def grade_all(course: Catalogue, seed: int, whose: Whose, gallery: Path | None = None) -> list[TaskResult]:
+    return list(Grader(course, seed, whose, gallery=gallery).grade(list(course.tasks())))
 
 
 def assert_well_formed(verdict: Verdict) -> None:
