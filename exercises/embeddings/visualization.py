@@ -22,7 +22,8 @@ def pca_project(x: Tensor, components: int = 2) -> Tensor:
     (Pearson 1901; Jolliffe 2002, section 1.1). The columns are not scaled.
 
     An axis may be turned round. So that the result is determined, it is turned such that its own entry of largest
-    magnitude is positive. (That leaves open what two equal variances, or two equal largest entries, leave open.)
+    magnitude is positive. (That leaves open what two equal variances, or two equal largest entries, leave open.) The
+    decomposition is exact, not a randomised one: no random numbers are drawn.
 
     Args:
         x: points (N, C), float32 or float64, N and C at least 1.

@@ -203,7 +203,7 @@ def test_pca_known_axes(check: Check) -> None:
 
 
 def test_pca_like_svd(check: Check) -> None:
-    """On any points, the scores are those of torch.linalg.svd, up to the signs of the axes."""
+    """On any points, the scores are those of torch.linalg.svd, up to the signs of the axes; nothing is random."""
     for count, dim in (
         (check.draw.size(9, 14), check.draw.size(3, 7)),
         (check.draw.size(3, 6), check.draw.size(8, 12)),
@@ -211,7 +211,13 @@ def test_pca_like_svd(check: Check) -> None:
         x = check.draw.strided(count, dim, dtype=torch.float64) + check.draw.normal(dim, dtype=torch.float64, scale=3.0)
         left, singular, _ = torch.linalg.svd(x - x.mean(dim=0, keepdim=True), full_matrices=False)
         expected = left[:, :2] * singular[:2]
+        before = torch.get_rng_state()
         answer = check(pca_project, x).has(shape=(count, 2), dtype=torch.float64)
+        answer.satisfies(
+            torch.equal(torch.get_rng_state(), before),
+            got="random numbers drawn from torch's global generator, as by a randomised decomposition",
+            expected="an exact decomposition, without any",
+        )
         answer.satisfies(
             # Signs fall out of the products of each column's scores. 1e-8, for two near variances leave less exact axes.
             torch.allclose(_products(answer.value), _products(expected), rtol=0.0, atol=1e-8),
