@@ -146,8 +146,8 @@ def huber_loss(prediction: Tensor, target: Tensor, *, delta: float = 1.0, reduct
     if not delta > 0.0:
         raise ValueError(f"delta must be greater than 0, got {delta}")
     size = (prediction - target).abs()
-    # One expression for both parts: below delta it is size * (size - size / 2). No more than delta is ever squared, so
-    # nothing overflows, and there is no second branch to be computed in vain.
+    # One expression for both parts: below delta it is size * (size - size / 2), beyond delta * (size - delta / 2). No
+    # more than delta is ever squared, so nothing overflows.
     near = size.clamp_max(delta)
     return _reduce(near * (size - 0.5 * near), reduction)
 
