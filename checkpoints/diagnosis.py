@@ -46,7 +46,8 @@ def _could_be_named(verdict: Verdict) -> bool:
 def name(results: Sequence[CheckResult], variants: Mapping[str, Sequence[CheckResult]]) -> None:
     """Write into each verdict the name of the variant that explains it.
 
-    Of several, that is the one that explains most, and then the one that is wrong where the answer is right least.
+    Of several, that is the one that explains most; then the one that fails the fewest checks that the answer passes;
+    then the one with the fewest wrong comparisons, for the others are wrong in some that the answer has right.
     """
     matches = {variant: _matches(results, theirs) for variant, theirs in variants.items()}
     right = {result.check for result in results if result.passed}
@@ -54,7 +55,8 @@ def name(results: Sequence[CheckResult], variants: Mapping[str, Sequence[CheckRe
         variant: sum(their.check in right and not their.passed for their in theirs)
         for variant, theirs in variants.items()
     }
-    order = sorted(matches, key=lambda variant: (-len(matches[variant]), against[variant]))
+    wrong = {variant: sum(len(their.verdicts) for their in theirs) for variant, theirs in variants.items()}
+    order = sorted(matches, key=lambda variant: (-len(matches[variant]), against[variant], wrong[variant]))
     for result in results:
         for verdict in result.verdicts:
             place = (result.check, verdict.comparison)

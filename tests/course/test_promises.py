@@ -1,6 +1,7 @@
 """The promises: stubs score 0 on every check, solutions score full, every misconception is caught and named."""
 
 import ast
+import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from .conftest import COUNTS, as_source, assert_well_formed, grade_all, solution
 COURSE = catalogue.load()
 TABLE = [(task, entry) for task in COURSE.tasks() for entry in misconceptions_of(task.tests())]
 
-RUN_TWICE = 6  # tasks whose misconceptions are run once more, as the grader's diagnosis runs them
+JOBS = (os.cpu_count() or 2) + 1  # one more than there are processors, for each waits now and then
+RUN_TWICE = 4  # tasks whose misconceptions are run once more, as the grader's diagnosis runs them
 
 Batch = dict[str, Misconception]  # task -> one of its misconceptions
 
@@ -59,7 +61,7 @@ def _grade_misconceptions(course: Catalogue, seed: int, diagnose: bool, batches:
             return as_source(task, batch[task.id].apply(task.solution().read_text(encoding="utf-8")))
 
         tasks = [course.task(name) for name in batch]
-        for result in Grader(course, seed, whose, diagnose=diagnose, lend_all=True).grade(tasks):
+        for result in Grader(course, seed, whose, diagnose=diagnose, lend_all=True, jobs=JOBS).grade(tasks):
             results.setdefault(result.task, {})[batch[result.task].name] = result
     return results
 
