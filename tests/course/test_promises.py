@@ -21,7 +21,7 @@ COURSE = catalogue.load()
 TABLE = [(task, entry) for task in COURSE.tasks() for entry in misconceptions_of(task.tests())]
 
 JOBS = (os.cpu_count() or 2) + 1  # one more than there are processors, for each waits now and then
-RUN_TWICE = 4  # tasks whose misconceptions are run once more, as the grader's diagnosis runs them
+ALONE = 5  # tasks whose misconceptions each get a process of their own
 
 Batch = dict[str, Misconception]  # task -> one of its misconceptions
 
@@ -80,21 +80,21 @@ def _batches(wanted: Sequence[tuple[Task, Misconception]]) -> list[Batch]:
 def mutants(course: Catalogue, seed: int, request: pytest.FixtureRequest) -> Graded:
     """All that this run asks for (``-k`` may ask for few), with their diagnosis.
 
-    Each runs as the learner's text. What learners' answers are compared with, the grader finds by running all of a
-    task's misconceptions once more, many in one process. That gives the same; so it is done for some tasks, drawn anew
-    in every run, and for the others the results at hand serve.
+    In the learner's place each gets the same verdicts, whether it has a process of its own, as a learner's text has,
+    or shares one with others of its task, as where the grader looks for a diagnosis. The latter costs less; so it is
+    done for all, and the former for those of some tasks, drawn anew in every run.
     """
     parameters = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
     wanted = [(each["task"], each["entry"]) for each in parameters if "entry" in each] or TABLE
-    learners = _grade_misconceptions(course, seed, False, _batches(wanted))
-    drawn = random.Random(seed).sample(sorted(learners), min(RUN_TWICE, len(learners)))
-    for name, results in learners.items():
-        task = course.task(name)
-        known = {entry: result.checks for entry, result in results.items()}
-        if name in drawn or len(known) < len(misconceptions_of(task.tests())):
-            known = Grader(course, seed, solution_of).variants(task)
-        for result in results.values():
-            diagnosis.name(result.checks, known)
+    tasks = list(dict.fromkeys(task for task, _ in wanted))
+    variants = {task.id: Grader(course, seed, solution_of).variants(task) for task in tasks}
+    alone = {task.id for task in random.Random(seed).sample(tasks, min(ALONE, len(tasks)))}
+    learners = _grade_misconceptions(course, seed, False, _batches([each for each in wanted if each[0].id in alone]))
+    for task, entry in wanted:
+        if task.id not in alone:
+            checks = variants[task.id][entry.name]
+            learners.setdefault(task.id, {})[entry.name] = TaskResult(task.id, task.points, checks)
+        diagnosis.name(learners[task.id][entry.name].checks, variants[task.id])
     return learners
 
 

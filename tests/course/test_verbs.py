@@ -18,7 +18,7 @@ from .conftest import Checkout
 
 def test_untouched(checkout: Checkout, course: Catalogue) -> None:
     """Exit status 1, 0 points, every task TODO, and the last line says what to do first."""
-    for sprint in course.sprints:
+    for sprint in (course.sprints[0], course.sprints[-1]):
         shown = checkout.run("grade", sprint.name)
         assert shown.returncode == 1
         assert shown.stderr == ""
@@ -32,19 +32,23 @@ def test_untouched(checkout: Checkout, course: Catalogue) -> None:
 def test_solved(checkout: Checkout, course: Catalogue) -> None:
     """Exit status 0, full points; `progress` says so and `next` has nothing more."""
     checkout.solve(*course.tasks())
+    sprint = course.sprints[-1]
+    shown = checkout.run("grade", sprint.name)
+    assert shown.returncode == 0, shown.stdout
+    assert f"{sprint.points} of {sprint.points} points: sprint-{sprint.name} is complete" in " ".join(
+        shown.stdout.split()
+    )
+    ladder = checkout.run("ladder")
+    assert ladder.returncode == 0
+    assert "Every checkpoint of the ladder is passed" in ladder.stdout
+    assert "lent" not in ladder.stdout
     for sprint in course.sprints:
-        shown = checkout.run("grade", sprint.name)
-        assert shown.returncode == 0, shown.stdout
-        assert f"{sprint.points} of {sprint.points} points" in shown.stdout
-        assert "lent" not in shown.stdout
+        assert f"checkpoint {sprint.name}: {sprint.points} of {sprint.points} points, passed" in ladder.stdout
     total = sum(sprint.points for sprint in course.sprints)
     progress = checkout.run("progress").stdout
     assert f"{total} of {total} points" in progress
     assert progress.count("checkpoint passed") == len(course.sprints)
     assert "Every task is passed" in checkout.run("next").stdout
-    ladder = checkout.run("ladder")
-    assert ladder.returncode == 0
-    assert "Every checkpoint of the ladder is passed" in ladder.stdout
 
 
 def test_the_ladder_stops_at_the_first_unfinished_sprint(checkout: Checkout) -> None:
