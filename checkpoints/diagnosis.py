@@ -43,6 +43,11 @@ def _could_be_named(verdict: Verdict) -> bool:
     return verdict.kind in NAMEABLE and verdict.evidence is not None
 
 
+def explaining(results: Sequence[CheckResult], variants: Mapping[str, Sequence[CheckResult]]) -> list[str]:
+    """The variants that explain at least one of the wrong comparisons."""
+    return [variant for variant, theirs in variants.items() if _matches(results, theirs)]
+
+
 def name(results: Sequence[CheckResult], variants: Mapping[str, Sequence[CheckResult]]) -> None:
     """Write into each verdict the name of the variant that explains it.
 

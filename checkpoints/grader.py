@@ -6,7 +6,7 @@ exits or crashes costs the check it was at, and another one goes on with the nex
 
 import functools
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -206,16 +206,30 @@ class Grader:
         return found
 
     def _run_diagnosis(self, grading: _Grading) -> Steps:
-        """Name the misconceptions behind what went wrong."""
+        """Name the misconceptions behind what went wrong.
+
+        Most of them have nothing to do with it. So all are run on the checks that failed, and on the others only those
+        that explain something, where there are several to choose from.
+        """
         if self.diagnose and diagnosis.is_worthwhile(grading.checks):
-            checks = [check.check for check in grading.checks]
-            diagnosis.name(grading.checks, (yield from self._run_variants(grading.task, grading.sources, checks)))
+            task, sources = grading.task, grading.sources
+            wrong = [check.check for check in grading.checks if not check.passed]
+            right = [check.check for check in grading.checks if check.passed]
+            variants = yield from self._run_variants(task, sources, wrong)
+            candidates = diagnosis.explaining(grading.checks, variants)
+            if right and len(candidates) > 1:
+                rest = yield from self._run_variants(task, sources, right, candidates)
+                variants = {name: [*variants[name], *rest[name]] for name in candidates}
+            diagnosis.name(grading.checks, variants)
         grading.complete = True
 
-    def _run_variants(self, task: Task, sources: Sources, checks: Sequence[str]) -> VariantSteps:
-        """Run checks on each misconception of a task: shared out among few workers, for these texts are our own."""
+    def _run_variants(
+        self, task: Task, sources: Sources, checks: Sequence[str], names: Collection[str] | None = None
+    ) -> VariantSteps:
+        """Run checks on a task's misconceptions, or on some: shared out among few workers, for these are our own."""
         solution = task.solution().read_text(encoding="utf-8")
-        known = [(entry.name, entry.apply(solution)) for entry in diagnosis.misconceptions_of(task.tests())]
+        entries = [entry for entry in diagnosis.misconceptions_of(task.tests()) if names is None or entry.name in names]
+        known = [(entry.name, entry.apply(solution)) for entry in entries]
         found: dict[str, list[CheckResult]] = {}
         while remaining := [(name, text) for name, text in known if name not in found]:
             shares = [tuple(remaining[start :: self._pool.jobs]) for start in range(self._pool.jobs)]

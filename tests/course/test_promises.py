@@ -113,12 +113,13 @@ def test_misconception_is_caught_and_named(task: Task, entry: Misconception, mut
 
 
 def test_the_grader_names_them_itself(course: Catalogue, seed: int) -> None:
-    """One of each of five tasks, drawn anew in every run, all the way through the grader and its own diagnosis.
+    """One of each of ten tasks, drawn anew in every run, all the way through the grader and its own diagnosis.
 
-    What the grader does there is what `mutants` does for all of them, but for one thing: it runs the variants itself.
+    What the grader does there is what `mutants` does for all of them, but for one thing: it runs the variants itself,
+    and no more of them than it needs.
     """
     draw = random.Random(seed)
-    tasks = draw.sample(list(course.tasks()), 5)
+    tasks = draw.sample(list(course.tasks()), 10)
     batch = {task.id: draw.choice(misconceptions_of(task.tests())) for task in tasks}
     for name, results in _grade_misconceptions(course, seed, True, [batch]).items():
         _assert_caught_and_named(results[batch[name].name], batch[name].name)
