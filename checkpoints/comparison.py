@@ -212,15 +212,12 @@ def _tensor_difference(
     got, expected = got.detach(), expected.detach()
     if got.layout != torch.strided:
         return Difference(Kind.WRONG_VALUE, f"a tensor of layout {got.layout}{at}", "an ordinary (dense) one")
-    if not (got.dtype.is_floating_point or got.dtype.is_complex):
-        right = _equal(got, expected)
-        bounds = ""
-    else:
-        usual = TOLERANCES.get(got.dtype, (1e-5, 1e-5))
-        rtol = usual[0] if rtol is None else rtol
-        atol = usual[1] if atol is None else atol
-        right = _isclose(got, expected, rtol=rtol, atol=atol, equal_nan=False) | (_isnan(got) & _isnan(expected))
-        bounds = f"; tolerance {atol:g} + {rtol:g} * |expected|"
+    usual = TOLERANCES.get(got.dtype, (1e-5, 1e-5))
+    rtol = usual[0] if rtol is None else rtol
+    atol = usual[1] if atol is None else atol
+    right = right_elements(got, expected, rtol, atol)
+    inexact = got.dtype.is_floating_point or got.dtype.is_complex
+    bounds = f"; tolerance {atol:g} + {rtol:g} * |expected|" if inexact else ""
     if bool(_all(right)):
         return None
     wrong = int((~right).sum())
@@ -239,6 +236,13 @@ def _tensor_difference(
         (f"{_listed(expected.tolist())}" if whole else f"{number(other)}{place}"),
         where,
     )
+
+
+def right_elements(got: torch.Tensor, expected: torch.Tensor, rtol: float, atol: float) -> torch.Tensor:
+    """Where two tensors of one shape and dtype agree, element by element; a NaN agrees with a NaN."""
+    if not (got.dtype.is_floating_point or got.dtype.is_complex):
+        return _equal(got, expected)
+    return _isclose(got, expected, rtol=rtol, atol=atol, equal_nan=False) | (_isnan(got) & _isnan(expected))
 
 
 def _worst(got: torch.Tensor, expected: torch.Tensor, right: torch.Tensor) -> tuple[int, ...]:

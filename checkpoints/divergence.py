@@ -10,10 +10,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from .comparison import Difference, difference, is_tensor, plain
+from .comparison import TOLERANCES, Difference, difference, is_tensor, plain, right_elements
 
 
 @dataclass(frozen=True)
@@ -87,11 +86,11 @@ def tracing(module: nn.Module, names: Mapping[str, str]) -> Iterator[Trace]:
 def first_divergence(mine: Trace, theirs: Trace) -> str:
     """In words: the first part along the reference's way where the two differ, by how much, and on which slice.
 
-    Empty where every part agrees: then it is what is done with the last of them.
+    Where every part agrees, it is what is done with the last of them, or a call too many.
     """
     before = "the input"
     for expected in theirs.passages:
-        part = f"{expected.part}" if expected.call == 1 else f"call {expected.call} of {expected.part}"
+        part = expected.part if expected.call == 1 else f"call {expected.call} of {expected.part}"
         got = mine.find(expected)
         if got is None:
             times = mine.calls(expected.part)
@@ -123,9 +122,8 @@ def _difference(got: Tensor | None, expected: Tensor | None) -> str | None:
 def _in_words(found: Difference, got: Tensor, expected: Tensor) -> str:
     if got.shape != expected.shape or got.dtype != expected.dtype:
         return f" ({found.got}, not {found.expected})"
-    distance = (got - expected).abs().to(torch.float64)
-    wrong = ~torch.isclose(got, expected, rtol=1e-5, atol=1e-5)
-    most = float(distance.max())
+    most = float((got.double() - expected.double()).abs().max())
+    wrong = ~right_elements(got, expected, *TOLERANCES.get(got.dtype, (1e-5, 1e-5)))  # as `difference` has it
     return f", by up to {most:.3g}, in {slice_of(wrong)} of {tuple(got.shape)}"
 
 

@@ -1,6 +1,8 @@
 """First divergence: of a composed module that is wrong, the verdict names the part that differs first."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -100,6 +102,37 @@ def test_the_first_part_that_differs_is_named(name: str, check: Check) -> None:
     for word in words:
         assert word in divergence
     assert divergence in " ".join(check.verdicts[0].text(width=1000).split())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_difference_as_small_as_the_dtype_shows(dtype: torch.dtype, check: Check) -> None:
+    """What counts as a difference is the same for the part as for the whole: 1e-7 in float64."""
+
+    class Rounded(Chain):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.second(torch.tanh(self.first(x)) + (1e-7 if x.dtype == torch.float64 else 0.5))
+
+    module, reference = Rounded().to(dtype), Chain().to(dtype)
+    module.load_state_dict(reference.state_dict())
+    check.beside(module, reference, check.draw.normal(2, 5, 3).to(dtype))
+    (verdict,) = check.verdicts
+    assert "what comes into second differs" in verdict.divergence
+    assert "in [" in verdict.divergence
+
+
+def test_a_figure_that_cannot_be_kept_is_nobodys_mistake(check: Check, tmp_path: Path) -> None:
+    class Figure:
+        def savefig(self, target: Any, **options: Any) -> None:
+            target.write(b"a picture")
+
+    (tmp_path / "file").touch()
+    check.gallery = tmp_path / "file"  # no folder can be made there
+    check.keep(Figure(), "some")
+    assert (check.verdicts, check.figures) == ([], [])
+    check.gallery = tmp_path / "gallery"
+    check.keep(Figure(), "some")
+    assert check.figures == [str(tmp_path / "gallery" / "masking-some.png")]
+    assert (tmp_path / "gallery" / "masking-some.png").read_bytes() == b"a picture"
 
 
 def test_what_agrees_has_no_verdict_and_no_hooks_left(check: Check) -> None:
