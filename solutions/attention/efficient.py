@@ -238,3 +238,30 @@ class KVCache:
     def reset(self) -> None:
         """Forget all tokens, to begin other sequences in the same memory."""
         self.length = 0
+
+    @torch.no_grad()
+    def reorder(self, rows: Tensor) -> None:
+        """Go on with other sequences: after it, sequence n is what sequence `rows[n]` was before.
+
+        Beam search drops some of its hypotheses at each step and continues others more than once; a prompt that is read
+        once is continued by several.
+
+        Args:
+            rows: (N,), int64, each from 0 to B - 1; N, at least 1, is the cache's `batch_size` from then on.
+
+        Raises:
+            ValueError: `rows` has not one axis, or is empty: the message gives its shape.
+            IndexError: a row is negative, or B or more: the message gives it and B. The cache stays as it was.
+        """
+        if rows.dim() != 1 or not len(rows):
+            raise ValueError(f"rows must be (N,) with N at least 1, got shape {tuple(rows.shape)}")
+        batch_size = len(self._keys)
+        for row in map(int, rows.aminmax()):
+            if not 0 <= row < batch_size:
+                raise IndexError(f"row {row} is out of range for a batch_size of {batch_size}")
+        for name in ("_keys", "_values"):
+            old = getattr(self, name)
+            new = old if len(rows) == batch_size else old.new_empty(len(rows), *old.shape[1:])
+            # The right side is a copy, taken before anything is written: a sequence may be read after its turn.
+            new[:, :, : self.length] = old[rows, :, : self.length]
+            setattr(self, name, new)
