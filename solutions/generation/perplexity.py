@@ -27,8 +27,8 @@ def sliding_window_losses(
     its target, as in training. Where windows overlap, a target belongs to the first window that reaches it: the first
     window scores T targets, every later one its last `stride`, whose T - `stride` tokens before them are context. The
     last window ends where the text does, and is shorter where the numbers do not come out even; a text of no more than
-    T targets is one window. (The recipe of Hugging Face's documentation, "Perplexity of fixed-length models", but that
-    its windows count the last target too: its `max_length` is T + 1.)
+    T targets is one window. (These are the windows of Hugging Face's documentation, "Perplexity of fixed-length
+    models", whose `max_length` is T + 1: it counts the last target too.)
 
     Args:
         model: called with tokens, int64 (B, T), gives logits (B, T, V): at each position for the token after it. It
@@ -103,8 +103,8 @@ def perplexity(
     Example:
         >>> def model(tokens):  # sure that a token comes twice as often as the other
         ...     return torch.tensor([2.0, 1.0]).log().expand(*tokens.shape, 2)
-        >>> perplexity(model, torch.tensor([0, 0, 1, 0]), context_length=8)  # (3/2 · 3 · 3/2) ** (1/3)
-        1.8898815...
+        >>> perplexity(model, torch.tensor([0, 0, 1, 0]), context_length=8)  # the root of 27/4: (3/2 · 3 · 3/2) ** (1/3)
+        1.8898816...
     """
     losses = sliding_window_losses(model, tokens, context_length=context_length, stride=stride, batch_size=batch_size)
     return losses.double().mean().exp().item()

@@ -91,7 +91,7 @@ class TopP:
 
     Example:
         >>> TopP(0.6)(torch.tensor([[5.0, 2.0, 3.0]]).log(), torch.tensor([[0]])).exp()  # 0.5 and 0.3 are above 0.6
-        tensor([[5.0000, 0.0000, 3.0000]])
+        tensor([[5., 0., 3.]])
     """
 
     p: float
@@ -124,7 +124,7 @@ class MinP:
 
     Example:
         >>> MinP(0.5)(torch.tensor([[5.0, 2.0, 3.0]]).log(), torch.tensor([[0]])).exp()  # at least half of 0.5
-        tensor([[5.0000, 0.0000, 3.0000]])
+        tensor([[5., 0., 3.]])
     """
 
     p: float
