@@ -38,8 +38,8 @@ def sliding_window_losses(
         context_length: T, at least 1; no more than the model can read.
         stride: from 1 to T; T if None. The smaller, the more context each target has, and the more there is to do:
             with T, windows do not overlap; with 1, each target behind the first T has T tokens before it.
-        batch_size: how many windows the model reads at once, at least 1: at most that many are given to it. It
-            changes nothing but the time and memory needed.
+        batch_size: how many windows the model reads at once, at least 1; the first, and a shorter last one, may go
+            alone. It changes nothing but the time and the memory needed.
 
     Returns:
         (N - 1,): the loss -log p of the tokens 1 to N - 1, in their order; in the dtype of the logits, but half

@@ -59,6 +59,10 @@ MISCONCEPTIONS = [
         ("masked_fill(logits < kth, -math.inf)", "masked_fill(logits < kth, 0.0)"),
     ),
     Misconception(
+        "-inf written into the logits that were given, which belong to whoever called",
+        ("return logits.masked_fill(logits < kth, -math.inf)", "return logits.masked_fill_(logits < kth, -math.inf)"),
+    ),
+    Misconception(
         "top-p that drops the token with which the sum reaches p",
         (
             "dropped = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1.0 - self.p",
@@ -72,6 +76,7 @@ MISCONCEPTIONS = [
             "dropped = dropped & dropped.roll(-1, dims=-1)\ndropped[:, -1] = False",
         ),
     ),
+    Misconception("top-p that drops as much as p, and keeps the rest", ("<= 1.0 - self.p", "<= self.p")),
     Misconception(
         "top-p with the least likely tokens in the place of the most likely",
         ("_wide(logits).sort(dim=-1)", "_wide(logits).sort(dim=-1, descending=True)"),
