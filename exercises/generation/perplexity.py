@@ -89,7 +89,7 @@ def perplexity(
     Example:
         >>> def model(tokens):  # sure that a token comes twice as often as the other
         ...     return torch.tensor([2.0, 1.0]).log().expand(*tokens.shape, 2)
-        >>> perplexity(model, torch.tensor([0, 0, 1, 0]), context_length=8)  # the root of 27/4: (3/2 · 3 · 3/2) ** (1/3)
+        >>> perplexity(model, torch.tensor([0, 0, 1, 0]), context_length=8)  # (3/2 · 3 · 3/2) ** (1/3)
         1.8898816...
     """
     raise NotImplementedError("generation/perplexity: perplexity")
