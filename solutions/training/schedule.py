@@ -90,7 +90,7 @@ def warmup_stable_decay(
         raise ValueError(f"decay_steps must be at least 0, got {decay_steps}")
     if warmup_steps + decay_steps > total_steps:
         raise ValueError(
-            f"warmup_steps and decay_steps must fit into total_steps, got {warmup_steps} + {decay_steps} > {total_steps}"
+            f"warmup_steps + decay_steps must be at most total_steps, {total_steps}, got {warmup_steps} + {decay_steps}"
         )
     if step < warmup_steps:
         return (step + 1) / warmup_steps
