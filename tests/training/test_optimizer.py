@@ -39,7 +39,8 @@ MISCONCEPTIONS = [
         ('parameter.mul_(1 - lr * group["weight_decay"])', 'gradient = gradient + group["weight_decay"] * parameter'),
     ),
     Misconception(
-        "a decay that is not multiplied by the learning rate", ('1 - lr * group["weight_decay"]', '1 - group["weight_decay"]')
+        "a decay that is not multiplied by the learning rate",
+        ('1 - lr * group["weight_decay"]', '1 - group["weight_decay"]'),
     ),
     Misconception(
         "a decay by the learning rate that the optimizer was made with: a schedule changes the group's",
@@ -70,9 +71,7 @@ MISCONCEPTIONS = [
             '.sqrt().add_(group["eps"]).div_(math.sqrt(1 - beta2**step))',
         ),
     ),
-    Misconception(
-        "the two betas exchanged", ('lr, (beta1, beta2) = group["lr"]', 'lr, (beta2, beta1) = group["lr"]')
-    ),
+    Misconception("the two betas exchanged", ('lr, (beta1, beta2) = group["lr"]', 'lr, (beta2, beta1) = group["lr"]')),
     Misconception(
         "division by the mean of the squares, without its root",
         ("exp_avg_sq.sqrt().div_(math.sqrt(1 - beta2**step))", "exp_avg_sq.clone().div_(1 - beta2**step)"),
@@ -94,14 +93,18 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "the options the optimizer was made with, where a group has its own",
-        ('lr, (beta1, beta2) = group["lr"], group["betas"]', "group = self.defaults\nlr, (beta1, beta2) = group['lr'], group['betas']"),
+        (
+            'lr, (beta1, beta2) = group["lr"], group["betas"]',
+            "group = self.defaults\nlr, (beta1, beta2) = group['lr'], group['betas']",
+        ),
     ),
     Misconception(
         "the gradient itself kept as the first mean: the next backward pass writes into it",
         ('state["exp_avg"] = torch.zeros_like(parameter)', 'state["exp_avg"] = gradient.mul_(0.0)'),
     ),
     Misconception(
-        "a closure that is run without gradients", ("with torch.enable_grad():\n    loss = closure()", "loss = closure()")
+        "a closure that is run without gradients",
+        ("with torch.enable_grad():\n    loss = closure()", "loss = closure()"),
     ),
     Misconception(
         "weight decay on biases and norms as well",
@@ -113,7 +116,10 @@ MISCONCEPTIONS = [
             "trained = [parameter for parameter in model.parameters() if parameter.requires_grad]",
             "trained = [parameter for parameter in model.parameters() if parameter.requires_grad]\nbiases = {id(parameter) for name, parameter in model.named_parameters() if name.endswith('bias')}",
         ),
-        ("for parameter in trained if parameter.dim() >= 2]", "for parameter in trained if id(parameter) not in biases]"),
+        (
+            "for parameter in trained if parameter.dim() >= 2]",
+            "for parameter in trained if id(parameter) not in biases]",
+        ),
         ("for parameter in trained if parameter.dim() < 2]", "for parameter in trained if id(parameter) in biases]"),
     ),
     Misconception(
@@ -122,7 +128,8 @@ MISCONCEPTIONS = [
         ("parameter.dim() < 2]", "parameter.dim() != 2]"),
     ),
     Misconception(
-        "frozen parameters among those to be trained", ("model.parameters() if parameter.requires_grad]", "model.parameters()]")
+        "frozen parameters among those to be trained",
+        ("model.parameters() if parameter.requires_grad]", "model.parameters()]"),
     ),
     Misconception(
         "tied weights taken once for each of their names",
@@ -157,10 +164,9 @@ def _no_line_of_torchs(check: Check) -> Iterator[None]:
     """Refuse to run code of torch's optimizers, but for their base class: inherited, wrapped or called."""
 
     def watch(frame: Any, event: str, _: Any) -> None:
-        file = PurePath(frame.f_code.co_filename)
-        if event == "call" and file.parent.name == "optim" and file.parent.parent.name == "torch":
-            if file.name != "optimizer.py":
-                check.guard.refuse(f"ran torch's own {file.stem}: an optimizer is what you are building")
+        *_, library, folder, file = ("", "", *PurePath(frame.f_code.co_filename).parts)
+        if event == "call" and (library, folder) == ("torch", "optim") and file != "optimizer.py":
+            check.guard.refuse(f"ran torch's own {file}: an optimizer is what you are building")
 
     before = sys.getprofile()
     sys.setprofile(watch)
@@ -268,7 +274,9 @@ def test_hundred_steps(check: Check) -> None:
         ]
         for _ in range(100)
     ]
-    lr, beta1, beta2, decay = (float(draw.uniform(*ends, 1)) for ends in ((0.01, 0.1), (0.5, 0.95), (0.9, 0.999), (0.1, 0.5)))
+    lr, beta1, beta2, decay = (
+        float(draw.uniform(*ends, 1)) for ends in ((0.01, 0.1), (0.5, 0.95), (0.9, 0.999), (0.1, 0.5))
+    )
     options: dict[str, Any] = {"lr": lr, "betas": (beta1, beta2), "eps": 1e-6, "weight_decay": decay}
     parameters, twins = _parameters(*start), _parameters(*start)
     optimizer, oracle = check.build(AdamW, parameters, **options), torch.optim.AdamW(twins, **options)
