@@ -42,7 +42,8 @@ def beam_search(
 ) -> list[Hypothesis]:
     """Keep the `num_beams` likeliest hypotheses at each step, and return the best that were finished.
 
-    (Sutskever et al. 2014, section 3.2; in its details as transformers does it.) At first there is one, without any token. A step:
+    (Sutskever et al. 2014, section 3.2; in its details as transformers does it.) At first there is one, without any
+    token. A step:
 
     1. Continue each hypothesis by each token: N * V candidates, and the sums of their log-probabilities.
     2. Take the 2 * `num_beams` likeliest of them, best first; those of probability 0 are none.
