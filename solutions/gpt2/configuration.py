@@ -1,8 +1,6 @@
 """What a GPT-2 is made of: one frozen configuration, the four published presets, and JSON both ways."""
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from ..block.configurations import BlockConfig
 

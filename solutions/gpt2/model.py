@@ -52,9 +52,7 @@ class GPT2(InputOutput):
             for _ in self.h
         ]
 
-    def hidden(
-        self, tokens: Tensor, mask: Tensor | None = None, *, caches: Sequence[KVCache] | None = None
-    ) -> Tensor:
+    def hidden(self, tokens: Tensor, mask: Tensor | None = None, *, caches: Sequence[KVCache] | None = None) -> Tensor:
         """Run the tokens through all blocks.
 
         Args:
