@@ -11,10 +11,8 @@ import hashlib
 import importlib
 import itertools
 import json
-import logging
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -84,9 +82,7 @@ def use_pieces(course: Catalogue, known: Record) -> dict[str, bool]:
         For each task whether it is the learner's.
     """
     passed = known.passed_now(course)
-    sources = {
-        task.id: trees.learners(task) if task.id in passed else trees.solutions(task) for task in course.tasks()
-    }
+    sources = {task.id: trees.learners(task) if task.id in passed else trees.solutions(task) for task in course.tasks()}
     trees.Tree(list(course.tasks()), sources).install()
     return {task.id: task.id in passed for task in course.tasks()}
 
@@ -176,7 +172,20 @@ def own_texts(path: Path) -> Iterator[str]:
             text = file.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise CapstoneError(f"{file}: not UTF-8 text: byte {error.start}") from error
-        yield from (paragraph.strip("\n") for paragraph in text.split("\n\n") if paragraph.strip())
+        for paragraph in filter(str.strip, text.split("\n\n")):
+            yield from _passages(paragraph.strip("\n"))
+
+
+def _passages(paragraph: str, longest: int = 1000) -> Iterator[str]:
+    """A long paragraph in pieces that end with a line."""
+    passage = ""
+    for line in paragraph.splitlines(keepends=True):
+        if passage and len(passage) + len(line) > longest:
+            yield passage.rstrip("\n")
+            passage = ""
+        passage += line
+    if passage.strip():
+        yield passage.rstrip("\n")
 
 
 def digest_of(path: Path) -> str:
@@ -273,57 +282,30 @@ class Capstone:
             shards = data.write_shards(rows, self.encode, self.folder / "shards", end_of_text=self.end, prefix=prefix)
         return data.DocumentDataset(shards, end_of_text=self.end, context_length=room)
 
-    def make_trainer(self, steps: int, listeners: Sequence[Callable[[Any], None]], keep: bool = True) -> Any:
+    def make_trainer(self, steps: int, listeners: Sequence[Callable[[Any], None]]) -> Any:
         """The model and what trains it."""
-        import torch
-
         loop, loader = piece("training/loop"), piece("datasets/loader")
         collate = piece("training/data").collate_rows
-        model = self.make_model().to(self.device)
-        matrices = [p for name, p in model.named_parameters() if name.startswith("h.") and p.dim() == 2]
-        inside = {id(parameter) for parameter in matrices}
-        others = [parameter for parameter in model.parameters() if id(parameter) not in inside]
-        # Muon takes the matrices between the layers (torch has it); the learner's AdamW all that is no such matrix.
-        optimizers = [
-            piece("training/optimizer").AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0),
-            torch.optim.Muon(matrices, lr=0.02, weight_decay=0.0),
-        ]
+        # A story is seen once, and there is nothing to be learnt by heart; a text of one's own is soon seen again.
+        dropout = 0.1 if self.settings.data else 0.0
+        model = make_model(self.preset, self.tokenizer.vocab_size, self.settings.seed, dropout).to(self.device)
+        often = max(steps // 10, 20)
         config = loop.TrainingConfig(
-            steps=steps,
-            evaluate_every=max(steps // 10, 20),
-            checkpoint_every=max(steps // 10, 20),
-            autocast=faster_dtype(self.device),
+            steps=steps, evaluate_every=often, checkpoint_every=often, autocast=faster_dtype(self.device)
         )
-        options = {"shuffle": True, "seed": self.settings.seed, "drop_last": True, "collate": collate}
         batch_size = min(self.preset.batch_size, len(self.train_rows))
         return loop.Trainer(
             model,
-            optimizers,
-            loader.make_data_loader(self.train_rows, batch_size, **options),
+            make_optimizers(model),
+            loader.make_data_loader(
+                self.train_rows, batch_size, shuffle=True, seed=self.settings.seed, drop_last=True, collate=collate
+            ),
             config,
             schedule=self.schedule(steps),
-            validation=list(loader.make_data_loader(self.held_out_rows, 64, collate=collate)) if keep else None,
-            store=piece("training/checkpointing").CheckpointStore(self.folder / "checkpoints") if keep else None,
+            validation=list(loader.make_data_loader(self.held_out_rows, 64, collate=collate)),
+            store=piece("training/checkpointing").CheckpointStore(self.folder / "checkpoints"),
             listeners=listeners,
         )
-
-    def make_model(self) -> Any:
-        """A new model, its weights drawn from the seed."""
-        import torch
-
-        preset = self.preset
-        config = piece("gpt2/configuration").GPT2Config(
-            vocab_size=self.tokenizer.vocab_size,
-            context_length=preset.context_length,
-            embed_dim=preset.embed_dim,
-            num_layers=preset.num_layers,
-            num_heads=preset.num_heads,
-            dropout=0.0,  # no text is seen twice: there is nothing to be learnt by heart
-            attention_dropout=0.0,
-            embedding_dropout=0.0,
-        )
-        torch.manual_seed(self.settings.seed)
-        return piece("gpt2/model").GPT2(config, generator=torch.Generator().manual_seed(self.settings.seed))
 
     def schedule(self, steps: int) -> Callable[[int], float]:
         """Up within the first steps, level, and down over the second half."""
@@ -334,16 +316,7 @@ class Capstone:
             decay_steps=steps * 6 // 10,
         )
 
-    def seconds_per_step(self) -> float:
-        """Measured on a model that is thrown away."""
-        trainer = self.make_trainer(4, [], keep=False)
-        trainer.train()  # the first steps make room and warm up
-        trainer = self.make_trainer(12, [], keep=False)
-        start = time.perf_counter()
-        trainer.train()
-        return (time.perf_counter() - start) / 12
-
-    def train(self) -> Any:
+    def train(self) -> None:
         """Train, from the last checkpoint on if there is one."""
         steps = self.settings.steps
         loop = piece("training/loop")
@@ -353,11 +326,9 @@ class Capstone:
             self.screen.line(f"model: {parameters:,} parameters; {steps} steps of {self.preset.batch_size} texts")
             if trainer.resume():
                 self.screen.line(f"going on from the checkpoint of step {trainer.step}")
-            self.trainer = trainer
             self.history = trainer.train()
         self.model = trainer.model.eval()
         piece("gpt2/pretrained").save_pretrained(self.model, self.folder / "model", tokenizer=self.tokenizer)
-        return trainer
 
     def evaluate(self) -> None:
         """Against the floor, against counting, and what it writes."""
@@ -399,10 +370,6 @@ class Capstone:
         rows["repetition"] = f"{100 * found.repetition:.1f} % of the 4-grams of a text occurred before in it"
         rows["training"] = f"{last.seconds:.0f} s, {last.tokens / max(last.seconds, 1e-9):,.0f} tokens per second"
         return rows
-
-    def show_results(self) -> None:
-        """Print the figures."""
-        self.screen.table(self.results())
 
     def write(self) -> None:
         """A text by sampling, as it comes, and one by beam search."""
@@ -481,3 +448,197 @@ class Capstone:
         yield told.append
         self.screen.waiting()
         self.screen.line(f"{name}: {'; '.join(told)} ({time.perf_counter() - start:.1f} s)")
+
+
+def seconds_per_step(settings: Settings) -> float:
+    """How long a step takes: measured on a model that is thrown away, and made-up tokens."""
+    import torch
+
+    preset, device = PRESETS[settings.preset], piece("basics/environment").pick_device()
+    model = make_model(preset, preset.vocab_size, settings.seed).to(device)
+    length = preset.context_length if settings.data else preset.context_length * 2 // 3
+    tokens = torch.zeros(preset.batch_size, length, dtype=torch.int64)
+    clock: list[float] = []
+    trainer = piece("training/loop").Trainer(
+        model,
+        make_optimizers(model),
+        [(tokens, tokens)],
+        piece("training/loop").TrainingConfig(steps=10, log_every=1, autocast=faster_dtype(device)),
+        listeners=[lambda progress: clock.append(time.perf_counter())],
+    )
+    trainer.train()
+    return (clock[-1] - clock[3]) / (len(clock) - 4)  # the first few make room and warm up
+
+
+def make_model(preset: Preset, vocab_size: int, seed: int, dropout: float = 0.0) -> Any:
+    """A new model, its weights drawn from the seed."""
+    import torch
+
+    config = piece("gpt2/configuration").GPT2Config(
+        vocab_size=vocab_size,
+        context_length=preset.context_length,
+        embed_dim=preset.embed_dim,
+        num_layers=preset.num_layers,
+        num_heads=preset.num_heads,
+        dropout=dropout,
+        attention_dropout=dropout,
+        embedding_dropout=dropout,
+    )
+    torch.manual_seed(seed)
+    return piece("gpt2/model").GPT2(config, generator=torch.Generator().manual_seed(seed))
+
+
+def make_optimizers(model: Any) -> list[Any]:
+    """Muon (torch has it) for the matrices between the layers, the learner's AdamW for all other parameters."""
+    import torch
+
+    matrices = {name: p for name, p in model.named_parameters() if name.startswith("h.") and p.dim() == 2}
+    others = [p for name, p in model.named_parameters() if name not in matrices]
+    adamw = piece("training/optimizer").AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0)
+    return [adamw, torch.optim.Muon(matrices.values(), lr=0.02, weight_decay=0.0)]
+
+
+def texts_so_far(tokenizer: Any, tokens: Iterator[int], end: int) -> Iterator[str]:
+    """The text of the tokens as it grows; a character of several tokens is waited for."""
+    seen: list[int] = []
+    for token in tokens:
+        if token == end:
+            return
+        seen.append(token)
+        text = tokenizer.decode(seen)
+        if not text.endswith("\N{REPLACEMENT CHARACTER}"):
+            yield text
+
+
+def faster_dtype(device: "torch.device") -> "torch.dtype | None":
+    """The dtype to which autocast turns matrix products: bfloat16 where this machine multiplies faster in it."""
+    import torch
+
+    if device.type != "cpu":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+    times = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        matrix = torch.ones(512, 512, dtype=dtype)
+        rounds = []
+        for _ in range(5):
+            start = time.perf_counter()
+            matrix @ matrix
+            rounds.append(time.perf_counter() - start)
+        times[dtype] = min(rounds)
+    return torch.bfloat16 if times[torch.bfloat16] < times[torch.float32] else None
+
+
+def run(
+    course: Catalogue, screen: Screen, known: Record, settings: Settings, minutes: float | None, fresh: bool
+) -> int:
+    """The whole program; returns the exit status."""
+    from filelock import FileLock
+
+    own = use_pieces(course, known)
+    first = int(os.environ.get("RANK", "0")) == 0  # under torchrun, one process speaks for all
+    screen.console.quiet = not first
+    share = show_pieces(screen, course, own)
+    folder = RUNS / f"{Path(settings.data).stem if settings.data else 'stories'}-{settings.preset}-{settings.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / ".lock"):
+        if fresh and first:
+            _empty(folder)
+        capstone = Capstone(screen, _settled(screen, settings, minutes, folder), folder)
+        capstone.prepare()
+    with _named_line(screen):
+        capstone.train()
+        if not first:
+            return 0
+        capstone.evaluate()
+        screen.line()
+        screen.table(capstone.results())
+        screen.line()
+        capstone.write()
+        for path in capstone.draw():
+            screen.line(f"drawn: {_shown(path)}", "dim")
+    capstone.report(share)
+    screen.line(f"kept in {_shown(folder)}: the figures, results.json, evaluation.md, and the model in model/", "dim")
+    return 0
+
+
+def _settled(screen: Screen, settings: Settings, minutes: float | None, folder: Path) -> Settings:
+    """The settings that the run in the folder was begun with; else those asked for, with the steps that fit."""
+    path = folder / "settings.json"
+    if path.exists():
+        begun = Settings(**json.loads(path.read_text(encoding="utf-8")))
+        if dataclasses.replace(begun, steps=settings.steps) != settings:
+            raise CapstoneError(
+                f"{settings.data} has changed since {_shown(folder)} was begun: give --fresh to begin anew"
+            )
+        if minutes is not None or begun.steps != settings.steps:
+            screen.line(f"going on with the {begun.steps} steps that were begun (--fresh begins anew)", "yellow")
+        return begun
+    if minutes is not None:
+        each = seconds_per_step(settings)
+        settings = dataclasses.replace(settings, steps=max(10, int(minutes * 60 / each)))
+        screen.line(f"{each:.3f} s a step: {settings.steps} steps in {minutes:g} minutes")
+    path.write_text(json.dumps(asdict(settings), indent=1), encoding="utf-8")
+    return settings
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
+
+
+def _shown(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def go_on(course: Catalogue, screen: Screen, known: Record, folder: str, prompt: str, count: int, seed: int) -> int:
+    """Load a GPT-2 in Hugging Face's layout into the learner's model, and go on from a prompt."""
+    import torch
+
+    own = use_pieces(course, known)
+    show_pieces(screen, course, own)
+    pretrained, decoding, strategies = (
+        piece(name) for name in ("gpt2/pretrained", "generation/decoding", "generation/strategies")
+    )
+    try:
+        model = pretrained.load_pretrained(folder).eval().to(piece("basics/environment").pick_device())
+        tokenizer = piece("gpt2/tokenizer").load_tokenizer(folder)
+    except (ValueError, OSError) as error:
+        raise CapstoneError(str(error)) from error
+    end = tokenizer.special_tokens.get(END)
+    tokens = tokenizer.encode(prompt) or ([end] if end is not None else [])
+    room = model.config.context_length - len(tokens)
+    if not tokens or room < 1:
+        raise CapstoneError(
+            f"the prompt has {len(tokens)} tokens; the model takes 1 to {model.config.context_length - 1}"
+        )
+    screen.line(f"{sum(p.numel() for p in model.parameters()):,} parameters, {tokenizer.vocab_size:,} tokens\n", "dim")
+    new = decoding.stream(
+        model,
+        tokens,
+        max_new_tokens=min(count, room),
+        stop_tokens=[] if end is None else [end],
+        filters=[strategies.Temperature(0.8), strategies.TopK(min(50, tokenizer.vocab_size))],
+        sampling=True,
+        generator=torch.Generator(model.wte.weight.device).manual_seed(seed),
+    )
+    screen.stream(itertools.chain([prompt], (prompt + text for text in texts_so_far(tokenizer, new, end))))
+    return 0
+
+
+@contextlib.contextmanager
+def _named_line(screen: Screen) -> Iterator[None]:
+    """An exception out of a piece is told by its line, not by a traceback through the course."""
+    from .crashes import first_line, line_of
+
+    try:
+        yield
+    except (CapstoneError, OSError):
+        raise
+    except Exception as error:
+        where = line_of(error) or getattr(error, "where", "")
+        if not where:
+            raise
+        raise CapstoneError(f"{where}\n{type(error).__name__}: {first_line(error)}") from error

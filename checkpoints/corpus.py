@@ -10,6 +10,7 @@ sentences later), who holds the thing at the moment, where it is hidden, whom a 
 
 import itertools
 import math
+import os
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # importing it takes a second
-    from datasets import Dataset, IterableDataset
+    from datasets import Dataset, IterableDataset  # type: ignore[import-untyped]
 
 
 class NotAStoryError(ValueError):
@@ -114,17 +115,21 @@ def log_probability(text: str, lexicon: Lexicon = LEXICON) -> float:
     return parse(text, lexicon).log_probability
 
 
-def dataset(size: int, seed: int, start: int = 0) -> "Dataset":
+def dataset(size: int, seed: int, start: int = 0, cache_dir: str | os.PathLike[str] | None = None) -> "Dataset":
     """Put stories into a `datasets.Dataset` with the columns "text" and "log_probability", which is kept on disk.
 
     Args:
         size: how many.
         seed: which list they are taken from.
         start: the number of the first.
+        cache_dir: the folder that keeps them; that of `datasets` if None.
     """
     import datasets
 
-    made = datasets.Dataset.from_generator(_rows, features=_features(), gen_kwargs=_numbers(size, seed, start))
+    where = None if cache_dir is None else str(cache_dir)
+    made = datasets.Dataset.from_generator(
+        _rows, features=_features(), gen_kwargs=_numbers(size, seed, start), cache_dir=where
+    )
     assert isinstance(made, datasets.Dataset)
     return made
 
