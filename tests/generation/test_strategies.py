@@ -209,8 +209,7 @@ def _kept(logits: Tensor, *rows: Sequence[int]) -> Tensor:
     """The logits of these tokens of each row, and -inf for all others."""
     expected = torch.full_like(logits, -math.inf)
     for row, kept in enumerate(rows):
-        for token in kept:
-            expected[row, token] = logits[row, token]
+        expected[row, list(kept)] = logits[row, list(kept)]
     return expected
 
 
