@@ -244,9 +244,9 @@ class BPETokenizer:
                   is not the one that the merges give it, or those of the special tokens do not follow: the message
                   has the token as it is written there.
                 - `merges.txt` is no UTF-8. Or a line has not two parts, or one with a character that stands for no
-                  byte: the line, counted from 1 and written as in "line 3". Or it has another number of merges than its first line says; where
-                  that says none, as in the published file, a token in `vocab.json` that no merge makes, but two of the
-                  others would, shows that lines are lost. Or the merges are none, as `BPETokenizer` says.
+                  byte: the line, counted from 1 and written as in "line 3". Or there are more or fewer merges than the
+                  first line says. Where that says nothing, as in the published file, lines are lost if `vocab.json` has
+                  a token that no merge makes and that two others would make. Or `BPETokenizer` refuses the merges.
         """
         vocabulary, merges = (Path(folder) / name for name in _FILES)
         pairs, complete = _read_merges(merges)
