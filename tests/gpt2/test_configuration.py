@@ -173,7 +173,7 @@ def _sizes(draw: Draw) -> dict[str, Any]:
         "dropout": rates[0],
         "attention_dropout": rates[1],
         "embedding_dropout": rates[2],
-        "eps": draw.integer(2, 9) * 1e-6,
+        "eps": draw.integer(2, 9) * 1e-3,
     }
 
 

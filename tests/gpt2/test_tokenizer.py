@@ -31,40 +31,17 @@ from exercises.gpt2.tokenizer import GPT2_PATTERN, BPETokenizer, load_tokenizer,
 
 MISCONCEPTIONS = [
     Misconception(
-        "of equally frequent pairs, the largest joined first",
-        ("heap = [(-count, pair) for", "heap = [(-count, (-pair[0], -pair[1])) for"),
-        (
-            "while heap and counts[heap[0][1]] != -heap[0][0]:",
-            "while heap and counts[(-heap[0][1][0], -heap[0][1][1])] != -heap[0][0]:",
-        ),
-        (
-            """
-            _, pair = heapq.heappop(heap)
-            if counts[pair] > 0:
-                heapq.heappush(heap, (-counts[pair], pair))
-            """,
-            """
-            _, (left, right) = heapq.heappop(heap)
-            if counts[-left, -right] > 0:
-                heapq.heappush(heap, (-counts[-left, -right], (left, right)))
-            """,
-        ),
+        "training that takes the largest of equally frequent pairs, not the smallest",
         (
             "_, best = heapq.heappop(heap)",
-            """
-            _, (left, right) = heapq.heappop(heap)
-            best = (-left, -right)
-            """,
+            "_, best = max((counts[pair], pair) for word in tokens for pair in pairwise(word))",
         ),
+    ),
+    Misconception(
+        "training that takes, of equally frequent pairs, the one that was met first",
         (
-            """
-            for pair in grown:
-                heapq.heappush(heap, (-counts[pair], pair))
-            """,
-            """
-            for pair in grown:
-                heapq.heappush(heap, (-counts[pair], (-pair[0], -pair[1])))
-            """,
+            "_, best = heapq.heappop(heap)",
+            "best = max((pair for word in tokens for pair in pairwise(word)), key=counts.__getitem__)",
         ),
     ),
     Misconception(
@@ -357,7 +334,7 @@ def test_training_by_hand(check: Check) -> None:
 def test_training_on_any_text(check: Check) -> None:
     """Merge for merge as the library tokenizers finds them, and as they are if all is counted anew each time."""
     for alphabet, length in (("ab  ", 60), ("abcdef '\n", 80), (MIXED, 60)):
-        texts = [_text(check.draw, alphabet, check.draw.integer(length // 2, length)) for _ in range(8)]
+        texts = [_text(check.draw, alphabet, check.draw.integer(length // 2, length)) for _ in range(9)]
         size = 256 + check.draw.integer(20, 60)
         answer = check(train_bpe, texts, size)
         _merges(check, answer).equals(_train_tokenizers(texts, size))
@@ -389,7 +366,8 @@ def test_bytes(check: Check) -> None:
     entries = check.run("token_bytes of 0 to 255", lambda: [ord(tokenizer.token_bytes(n)) for n in range(256)])
     entries.equals([BYTES[letter] for letter in ALPHABET])
     check(tokenizer.encode, "!a é").equals([0, 64, 220, 127, 102], note="é is C3 A9 in UTF-8")
-    for token in (256, -1):
+    check.raises(ValueError, tokenizer.token_bytes, 256, naming="256")
+    for token in (300, -1):
         check.raises(ValueError, tokenizer.token_bytes, token, naming=(str(token), "256"))
         check.raises(ValueError, tokenizer.decode, [64, token], naming=(str(token), "256"))
 
@@ -432,7 +410,7 @@ def test_words(check: Check) -> None:
     )
     shown.equals(words)
     # Two characters at a time, whatever they are.
-    merges, text = [(b"a", b" "), (b" ", b"b"), (b"b", b"a")], _text(check.draw, "ab ", 41)
+    merges, text = [(b"a", b" "), (b" ", b"b"), (b"b", b"a")], "a b" + _text(check.draw, "ab ", 40)
     for pattern in (GPT2_PATTERN, r"[\s\S]{1,2}"):
         tokenizer = check.build(BPETokenizer, merges, pattern=pattern)
         check(tokenizer.encode, text).equals(_oracle(merges, pattern).encode_ordinary(text))
@@ -498,6 +476,9 @@ def test_handed_to_tiktoken(check: Check) -> None:
         check.run(call, partial(encoding.encode, "<|end|>", allowed_special="all")).equals([256 + len(merges)])
         check.run("to_tiktoken().name", partial(getattr, encoding, "name")).equals("mine")
         check.run("to_tiktoken().n_vocab", partial(getattr, encoding, "n_vocab")).equals(257 + len(merges))
+    tokenizer = check.build(BPETokenizer, [(b"a", b" ")], pattern=r"[\s\S]{1,2}")
+    encoding = check(tokenizer.to_tiktoken).value
+    check.run("to_tiktoken().encode_ordinary('a a')", partial(encoding.encode_ordinary, "a a")).equals([256, 64])
 
 
 def test_saved(check: Check) -> None:
