@@ -153,7 +153,7 @@ def workload(task: Any, draw: Draw) -> list[Workload]:
     text = json.dumps({**REQUIRED, "n_ctx": 4, "activation_function": "gelu"})
     return [
         Workload('preset("gpt2-xl").num_parameters', lambda: task.preset("gpt2-xl").num_parameters),
-        Workload("GPT2Config().to_json()", lambda: json.loads(task.GPT2Config().to_json())),
+        Workload("GPT2Config().to_json()", lambda: json.loads(task.GPT2Config().to_json())["n_embd"]),
         Workload("GPT2Config.from_json(text)", lambda: dataclasses.asdict(task.GPT2Config.from_json(text))),
     ]
 
@@ -200,7 +200,7 @@ def _parameters(check: Check, config: Any, call: str) -> Answer:
 
 
 def test_parameters_by_hand(check: Check) -> None:
-    """V = 10, T = 4, C = 2, one block: 106 parameters; with a hidden layer 3 wide, 81; with two blocks of those, 130."""
+    """V = 10, T = 4, C = 2, one block: 106 parameters; with F = 3, 81; with two blocks of those, 130."""
     config = check.build(GPT2Config, 10, 4, 2, 1, 1)
     _parameters(check, config, "GPT2Config(10, 4, 2, 1, 1)").equals(106, note="20 + 8 + (8 + 18 + 6 + 24 + 18) + 4")
     config = check.build(GPT2Config, 10, 4, 2, 1, 1, 3)
