@@ -10,6 +10,7 @@ sentences later), who holds the thing at the moment, where it is hidden, whom a 
 
 import itertools
 import math
+import os
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # importing it takes a second
-    from datasets import Dataset, IterableDataset
+    from datasets import Dataset, IterableDataset  # type: ignore[import-untyped]
 
 
 class NotAStoryError(ValueError):
@@ -64,8 +65,8 @@ class Lexicon:
     moods: Sequence[str] = ("happy", "hungry", "proud", "sad", "tired")
     weather: Sequence[str] = ("A cold wind blew", "It began to snow", "The sun came out", "Thunder rolled far away")
     evenings: Sequence[str] = ("At dusk", "At night", "When the moon rose")
-    shortest: int = 4  # how many sentences the middle has
-    longest: int = 7
+    shortest: int = 3  # how many sentences the middle has
+    longest: int = 5
 
 
 LEXICON = Lexicon()
@@ -114,17 +115,21 @@ def log_probability(text: str, lexicon: Lexicon = LEXICON) -> float:
     return parse(text, lexicon).log_probability
 
 
-def dataset(size: int, seed: int, start: int = 0) -> "Dataset":
+def dataset(size: int, seed: int, start: int = 0, cache_dir: str | os.PathLike[str] | None = None) -> "Dataset":
     """Put stories into a `datasets.Dataset` with the columns "text" and "log_probability", which is kept on disk.
 
     Args:
         size: how many.
         seed: which list they are taken from.
         start: the number of the first.
+        cache_dir: the folder that keeps them; that of `datasets` if None.
     """
     import datasets
 
-    made = datasets.Dataset.from_generator(_rows, features=_features(), gen_kwargs=_numbers(size, seed, start))
+    where = None if cache_dir is None else str(cache_dir)
+    made = datasets.Dataset.from_generator(
+        _rows, features=_features(), gen_kwargs=_numbers(size, seed, start), cache_dir=where
+    )
     assert isinstance(made, datasets.Dataset)
     return made
 
@@ -254,12 +259,11 @@ class _Scene:
     """What is to be remembered while a story is told."""
 
     hero: _Person
-    friend: _Person
+    friend: _Person  # a man where the hero is a woman, and the other way round: so a pronoun can mean one of them only
     quality: str
     thing: str
-    holder: _Person  # who has the thing; whoever hid it, if it is hidden
-    subject: _Person  # whom a pronoun stands for: who acted last
-    spot: str = ""  # where the thing is hidden
+    holder: _Person  # who has the thing; who hid it, where it is hidden
+    spot: str = ""  # where it is hidden
 
     def other(self, person: _Person) -> _Person:
         return self.friend if person is self.hero else self.hero
@@ -268,49 +272,44 @@ class _Scene:
 def tell(walk: Walk, lexicon: Lexicon = LEXICON) -> None:
     """Tell one story: the grammar."""
     scene = _beginning(walk, lexicon)
+    subjects = {}
+    for person in (scene.hero, scene.friend):
+        for mention in (person.name, person.pronoun):
+            subjects[mention[0].upper() + mention[1:]] = subjects[f"Then {mention}"] = person
     for count in range(lexicon.longest + 1):
-        starts: dict[str, float] = {}
+        starts = {}
         if count < lexicon.longest:
-            starts = _starts(scene, lexicon)
+            starts = {start: 0.05 if start.startswith("Then") else 0.15 for start in subjects}
+            starts |= dict.fromkeys(lexicon.weather, 0.2 / len(lexicon.weather))
         if count >= lexicon.shortest:
-            starts |= dict.fromkeys(lexicon.evenings, 0.35 / len(lexicon.evenings))
+            starts |= dict.fromkeys(lexicon.evenings, 0.4 / len(lexicon.evenings))
         walk.say(" ")
         start = walk.choose(starts)
-        if start in lexicon.evenings:
-            break
-        if start in lexicon.weather:
+        if start in subjects:
+            _event(walk, lexicon, scene, subjects[start])
+        elif start in lexicon.weather:
             walk.say(".")
-            continue
-        scene.subject = _meant(start, scene)
-        _event(walk, lexicon, scene)
+        else:
+            break
     _ending(walk, scene)
 
 
 def _beginning(walk: Walk, lexicon: Lexicon) -> _Scene:
     """Who they are, where they live, what one of them has, and how they meet."""
-    women, men = set(lexicon.women), set(lexicon.men)
-    shape = walk.choose({"Once there was ": 0.4, "In a house ": 0.3, "This is the story of ": 0.3})
+    shape = walk.choose({"Once there was ": 0.4, "This is the story of ": 0.3, "Long ago lived ": 0.3})
     if shape == "Once there was ":
         kind = walk.one_of(lexicon.kinds)
         walk.say(" called ")
         name = walk.one_of([*lexicon.women, *lexicon.men])
         walk.say(", who lived ")
-        home = walk.one_of(lexicon.homes)
-    elif shape == "In a house ":
-        home = walk.one_of(lexicon.homes)
-        walk.say(" lived ")
-        kind = walk.one_of(lexicon.kinds)
-        walk.say(" named ")
-        name = walk.one_of([*lexicon.women, *lexicon.men])
     else:
         name = walk.one_of([*lexicon.women, *lexicon.men])
         walk.say(", ")
         kind = walk.one_of(lexicon.kinds)
         walk.say(" from a house ")
-        home = walk.one_of(lexicon.homes)
-    hero = _Person(name, name in women, kind, home)
+    hero = _Person(name, name in lexicon.women, kind, walk.one_of(lexicon.homes))
     walk.say(". ")
-    shape = walk.choose({
+    walk.choose({
         f"{hero.pronoun.capitalize()} had ": 0.5,
         f"What {hero.pronoun} loved most was ": 0.25,
         f"{hero.possessive.capitalize()} mother had given {hero.object} ": 0.25,
@@ -321,51 +320,35 @@ def _beginning(walk: Walk, lexicon: Lexicon) -> _Scene:
     walk.say(". ")
     walk.one_of(lexicon.days)
     walk.say(f" {hero.pronoun} met ")
-    name = walk.one_of([other for other in (*lexicon.women, *lexicon.men) if other != hero.name])
+    name = walk.one_of(lexicon.men if hero.she else lexicon.women)
     walk.say(", ")
     kind = walk.one_of(lexicon.kinds)
     walk.say(" who lived ")
-    home = walk.one_of([other for other in lexicon.homes if other != hero.home])
+    friend = _Person(name, not hero.she, kind, walk.one_of(lexicon.homes))
     walk.say(".")
-    friend = _Person(name, name not in men, kind, home)
-    return _Scene(hero, friend, quality.split(" ", 1)[1], thing, holder=hero, subject=hero)
+    return _Scene(hero, friend, quality.split(" ", 1)[1], thing, holder=hero)
 
 
-def _starts(scene: _Scene, lexicon: Lexicon) -> dict[str, float]:
-    """How a sentence of the middle may begin: whoever acted last may be meant by a pronoun."""
-    subject, other = scene.subject, scene.other(scene.subject)
-    starts = {
-        subject.pronoun.capitalize(): 0.2,
-        f"Then {subject.pronoun}": 0.1,
-        subject.name: 0.1,
-        other.name: 0.3,
-        f"Then {other.name}": 0.15,
-    }
-    return starts | dict.fromkeys(lexicon.weather, 0.15 / len(lexicon.weather))
-
-
-def _meant(start: str, scene: _Scene) -> _Person:
-    """Who acts in a sentence that begins so."""
-    return scene.other(scene.subject) if start.endswith(scene.other(scene.subject).name) else scene.subject
-
-
-def _event(walk: Walk, lexicon: Lexicon, scene: _Scene) -> None:
-    """What the subject does."""
-    person, other = scene.subject, scene.other(scene.subject)
+def _event(walk: Walk, lexicon: Lexicon, scene: _Scene, person: _Person) -> None:
+    """What one of them does: what can be done with the thing depends on who has it."""
+    other = scene.other(person)
     thing = f"the {scene.thing}"
     if scene.spot:
-        deeds = {f" found {thing} ": 0.4, f" looked for {thing} in vain.": 0.15}
+        deeds = {f" found {thing} ": 0.4, f" looked for {thing} in vain.": 0.2}
     elif scene.holder is person:
-        deeds = {f" gave {thing} to {other.name}.": 0.25, f" hid {thing} ": 0.15, f" showed {other.name} {thing}.": 0.1}
-        if person.she != other.she:
-            deeds[f" gave {other.object} {thing}."] = 0.15
+        deeds = {
+            f" gave {thing} to {other.name}.": 0.2,
+            f" gave {other.object} {thing}.": 0.2,
+            f" showed {other.name} {thing}.": 0.1,
+            f" hid {thing} ": 0.1,
+        }
     else:
         deeds = {
-            f" took {thing} from {other.name}.": 0.15,
+            f" took {thing} from {other.name}.": 0.2,
             f" asked {other.name} for {thing}, and {other.pronoun} gave it to {person.object}.": 0.2,
-            f" asked {other.name} for {thing}, but {other.pronoun} kept it.": 0.15,
+            f" asked {other.name} for {thing}, but {other.pronoun} kept it.": 0.2,
         }
-    deeds |= {" walked to ": 0.15, " ate some ": 0.1, " was ": 0.1, f" told {other.name} about the house ": 0.1}
+    deeds |= {" walked to ": 0.1, " ate some ": 0.1, " was ": 0.1, f" told {other.name} about the house ": 0.1}
     deed = walk.choose(deeds)
     if deed.startswith(" gave"):
         scene.holder = other
@@ -377,7 +360,7 @@ def _event(walk: Walk, lexicon: Lexicon, scene: _Scene) -> None:
     elif deed.startswith(" hid"):
         scene.spot = walk.one_of(lexicon.spots)
         walk.say(".")
-    elif deed == f" told {other.name} about the house ":
+    elif deed.startswith(" told"):
         walk.say(f"{person.home}.")
     elif not deed.endswith("."):
         walk.one_of({" walked to ": lexicon.goals, " ate some ": lexicon.foods, " was ": lexicon.moods}[deed])
