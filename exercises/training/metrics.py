@@ -4,6 +4,7 @@ Symbols: V the size of the vocabulary; `...` any axes (batch, then time); T the 
 (`embed_dim`), L the number of blocks (`num_layers`).
 """
 
+import functools
 import math
 import sys
 import time
