@@ -54,6 +54,9 @@ MISCONCEPTIONS = [
     Misconception(
         "a whole cosine: it comes up again", ("math.cos(math.pi * progress)", "math.cos(2 * math.pi * progress)")
     ),
+    Misconception(
+        "an angle from 0 to 1, where it should go to π", ("math.cos(math.pi * progress)", "math.cos(progress)")
+    ),
     Misconception("a straight line in the place of the cosine", ("math.cos(math.pi * progress)", "(1 - 2 * progress)")),
     Misconception(
         "`final` added to the cosine, whose height stays 1",
@@ -95,6 +98,10 @@ MISCONCEPTIONS = [
     Misconception(
         "factors multiplied into each other: the learning rate of the step before, not the first one",
         ('group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor', 'group["lr"] = group["lr"] * factor'),
+    ),
+    Misconception(
+        "the factor taken for the learning rate",
+        ('group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor', 'group["lr"] = factor'),
     ),
     Misconception(
         "only the first group's learning rate set",
@@ -174,7 +181,7 @@ def test_cosine_by_hand(check: Check) -> None:
 def test_cosine_against_torch(check: Check) -> None:
     """A warm-up by torch's LinearLR, and then its CosineAnnealingLR."""
     warmup, rest = check.draw.integer(3, 9), check.draw.integer(5, 12)
-    final = float(check.draw.uniform(0.05, 0.5, 1))
+    final = check.draw.integer(1, 9) / 16
     # The step at which the cosine ends belongs to it, and then the factor stays.
     cosine = _factors(lambda optimizer: CosineAnnealingLR(optimizer, rest, eta_min=final), rest + 1)
     expected = [*_warmup(warmup), *cosine, final, final]
@@ -184,9 +191,9 @@ def test_cosine_against_torch(check: Check) -> None:
 def test_cosine_property(check: Check) -> None:
     """It rises by equal parts, never leaves what is between 0 and 1, and falls as much before its middle as after."""
     warmup, rest = check.draw.integer(5, 40), check.draw.integer(10, 50)
-    final = float(check.draw.uniform(0.0, 0.9, 1))
+    final = check.draw.integer(0, 15) / 16
     schedule = partial(warmup_cosine, warmup_steps=warmup, total_steps=warmup + rest, final=final)
-    call = f"warmup_cosine(step, warmup_steps={warmup}, total_steps={warmup + rest}, final={final:.4f})"
+    call = f"warmup_cosine(step, warmup_steps={warmup}, total_steps={warmup + rest}, final={final})"
     answer = check.run(f"{call} of all steps", lambda: [float(schedule(step)) for step in range(warmup + rest + 1)])
     rising, falling = answer.value[: warmup + 1], answer.value[warmup:]
     check.that(
@@ -242,7 +249,7 @@ def test_stable_by_hand(check: Check) -> None:
 def test_stable_against_torch(check: Check) -> None:
     """A warm-up and a decay by torch's LinearLR, and a plateau between them."""
     warmup, plateau, decay = (check.draw.integer(3, 9) for _ in range(3))
-    final = float(check.draw.uniform(0.05, 0.5, 1))
+    final = check.draw.integer(1, 9) / 16
     down = _factors(lambda optimizer: LinearLR(optimizer, 1.0, final, decay), decay + 1)
     expected = [*_warmup(warmup), *[1.0] * plateau, *down, final, final]
     arguments = {"warmup_steps": warmup, "total_steps": warmup + plateau + decay, "decay_steps": decay}
