@@ -212,7 +212,7 @@ def _logits(*probabilities: float) -> Tensor:
 
 
 def test_meter_by_hand(check: Check) -> None:
-    """Probabilities 1/2, 1/4 and 1/8 of the right tokens, in batches of one and two: a loss of 2 ln 2, 4 as perplexity."""
+    """Probabilities 1/2, 1/4 and 1/8 of the right tokens, in batches of one and two: loss 2 ln 2, perplexity 4."""
     meter = check.build(LossMeter)
     _update(check, meter, _logits(0.5, 0.25, 0.25)[None], torch.tensor([0]))
     logits = torch.stack((_logits(0.5, 0.25, 0.25), _logits(0.625, 0.25, 0.125)))
@@ -252,7 +252,7 @@ def test_meter_over_unequal_batches(check: Check) -> None:
 
 
 def test_meter_ignores(check: Check) -> None:
-    """What is ignored counts nowhere, also where it is a token that the model has guessed; a batch may be all ignored."""
+    """What is ignored counts nowhere, even if the model has guessed that token; a batch may be all ignored."""
     meter = check.build(LossMeter, ignore_index=2)
     logits = torch.stack((_logits(0.75, 0.125, 0.125), _logits(0.125, 0.125, 0.75), _logits(0.25, 0.5, 0.25)))
     _update(check, meter, logits, torch.tensor([0, 2, 0]))
