@@ -8,6 +8,7 @@ What must be remembered: who lives where and has which thing (told at the start,
 sentences later), who holds the thing at the moment, where it is hidden, whom a pronoun stands for.
 """
 
+import hashlib
 import itertools
 import math
 import os
@@ -15,6 +16,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # importing it takes a second
@@ -148,13 +150,15 @@ def _features() -> Any:
     return datasets.Features({"text": datasets.Value("string"), "log_probability": datasets.Value("float64")})
 
 
-def _numbers(size: int, seed: int, start: int) -> dict[str, int]:
+def _numbers(size: int, seed: int, start: int) -> dict[str, Any]:
     if size < 0:
         raise ValueError(f"size must be at least 0, got {size}")
-    return {"size": size, "seed": seed, "start": start}
+    # `datasets` takes equal arguments for equal rows and gives what it has kept: another grammar has other stories.
+    edition = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8).hexdigest()
+    return {"size": size, "seed": seed, "start": start, "edition": edition}
 
 
-def _rows(size: int, seed: int, start: int) -> Iterator[dict[str, Any]]:
+def _rows(size: int, seed: int, start: int, edition: str) -> Iterator[dict[str, Any]]:
     for made in itertools.islice(stories(seed, start), size):
         yield {"text": made.text, "log_probability": made.log_probability}
 
@@ -169,16 +173,19 @@ class Walk(ABC):
     def choose(self, alternatives: Mapping[str, float]) -> str:
         """Take one of several texts, of which none begins with another; the weights need not sum to 1."""
         taken = self.take(alternatives)
-        self.log_probability += math.log(alternatives[taken] / math.fsum(alternatives.values()))
+        self.log_probability += math.log(alternatives[taken] / sum(alternatives.values()))
         self.choices.append(taken)
         return taken
 
     def one_of(self, words: Sequence[str]) -> str:
         """Take one of several texts that are equally likely."""
-        return self.choose(dict.fromkeys(words, 1.0))
+        taken = self.take(words)
+        self.log_probability -= math.log(len(words))
+        self.choices.append(taken)
+        return taken
 
     @abstractmethod
-    def take(self, alternatives: Mapping[str, float]) -> str:
+    def take(self, alternatives: Mapping[str, float] | Sequence[str]) -> str:
         """Go on with one of the alternatives."""
 
     @abstractmethod
@@ -194,9 +201,10 @@ class Dice(Walk):
         self.parts: list[str] = []
         self._generator = generator
 
-    def take(self, alternatives: Mapping[str, float]) -> str:
+    def take(self, alternatives: Mapping[str, float] | Sequence[str]) -> str:
         """One of them, by lot."""
-        taken = self._generator.choices(list(alternatives), list(alternatives.values()))[0]
+        weights = list(alternatives.values()) if isinstance(alternatives, Mapping) else None
+        taken = self._generator.choices(list(alternatives), weights)[0]
         self.parts.append(taken)
         return taken
 
@@ -213,7 +221,7 @@ class Reader(Walk):
         self.text = text
         self.position = 0
 
-    def take(self, alternatives: Mapping[str, float]) -> str:
+    def take(self, alternatives: Mapping[str, float] | Sequence[str]) -> str:
         """The one that stands here."""
         for alternative in alternatives:
             if self.text.startswith(alternative, self.position):
