@@ -396,7 +396,7 @@ def test_initial_weights(check: Check) -> None:
     config, seed = check.build(GPT2Config, **SIZES), check.draw.seed()
 
     def drawn(number: int) -> Tensor:
-        twin = InputOutput(config, generator=torch.Generator().manual_seed(number))
+        twin: Any = InputOutput(config, generator=torch.Generator().manual_seed(number))
         return torch.cat([twin.wte.weight, twin.wpe.weight]).detach()
 
     first = check.run("the weights of InputOutput(config, generator=generator)", lambda: drawn(seed))
