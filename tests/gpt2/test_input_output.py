@@ -136,6 +136,10 @@ MISCONCEPTIONS = [
         ("~(mask[:, :-1] & mask[:, 1:])", "~mask[:, 1:]"),
     ),
     Misconception(
+        "targets that are shifted once more in the loss",
+        ("cross_entropy(logits, targets, ignore_index", "cross_entropy(logits[:, :-1], targets[:, 1:], ignore_index"),
+    ),
+    Misconception(
         "the mean over all positions, those without a target included",
         (
             "cross_entropy(logits, targets, ignore_index=IGNORED)",

@@ -77,6 +77,16 @@ MISCONCEPTIONS = [
         ("x = block(x, mask,", "x = x + block(x, mask,"),
     ),
     Misconception("the blocks in reverse order", ("enumerate(self.h)", "reversed(list(enumerate(self.h)))")),
+    Misconception(
+        "the final norm behind every block, not behind the last",
+        ("x = block(x, mask,", "x = self.ln_f(block(x, mask,"),
+        ("else caches[layer])", "else caches[layer]))"),
+        ("return self.logits(self.hidden(", "return self.lm_head(self.hidden("),
+    ),
+    Misconception(
+        "a mask of queries, not of keys: padding is seen, and sees nothing",
+        ("mask = mask[:, None, None, :]", "mask = mask[:, None, past:, None]"),
+    ),
     Misconception("a mask that the blocks do not get: padding is seen", ("block(x, mask,", "block(x, None,")),
     Misconception("a mask that only the first block gets", ("block(x, mask,", "block(x, None if layer else mask,")),
     Misconception(
@@ -293,6 +303,8 @@ def test_gpt2(check: Check) -> None:
     model, twin, _ = _with_twin(check)
     for rows, length in ((3, check.draw.size()), (1, 1), (2, _LENGTH)):
         check.beside(model, twin, _texts(check, model, length, rows).T, parts=_PARTS)
+        if check.verdicts:  # has been said, and where to look: more of the same would hide it
+            return
     tokens = _texts(check, model, 2, 5)
     with torch.no_grad():
         expected = twin(tokens)
@@ -319,7 +331,8 @@ def test_gradients_of_gpt2(check: Check) -> None:
     theirs = {f"gpt2.transformer.{name}": leaf.T if _is_transposed(name) else leaf for name, leaf in leaves.items()}
     expected = torch.func.functional_call(twin.double(), theirs, (tokens,))
     answer = check(model, tokens).equals(expected.detach())
-    answer.gradients_equal(expected, dict(model.named_parameters()), twins=leaves)
+    if not check.verdicts:  # else no gradient can be right
+        answer.gradients_equal(expected, dict(model.named_parameters()), twins=leaves)
 
 
 def test_loss_of_gpt2(check: Check) -> None:
@@ -374,7 +387,7 @@ def test_caches(check: Check) -> None:
             answer.equals(whole[:, start:end], note=f"tokens {start} to {end - 1}, the ones before in the caches")
             lengths = [cache.length for cache in caches]
             answer.satisfies(lengths == [end] * _LAYERS, got=f"caches of {lengths}", expected=f"each of {end} tokens")
-            if lengths != [end] * _LAYERS:
+            if check.verdicts:  # what follows would be wrong for the same reason
                 return
 
 
@@ -430,6 +443,8 @@ def test_padding_with_caches(check: Check) -> None:
         wanted = torch.stack([text[end - width - 1] for text in expected])
         last = check.run(f"{answer.call}[:, -1]", lambda: answer.value[:, -1])  # noqa: B023
         last.equals(wanted, note="each text as it is alone")
+        if check.verdicts:
+            return
 
 
 def test_long_texts(check: Check) -> None:
