@@ -86,6 +86,7 @@ _verb("next", "Where to go on, and why.")
 _verb("progress", "The ladder with your points.")
 _verb("hint", "A hint: `nox -s hint -- TASK`; three rungs, one a call.")
 _verb("compare", "Your code beside the solution: `nox -s compare -- TASK`.")
+_verb("capstone", "Your pieces as one program: train a model, and let it write (`-- --minutes 5`, `-- --data PATH`).")
 _verb("reset", "The stub again: `nox -s reset -- TASK`; your text is kept in a backup.")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import ROOT, catalogue, record, reports, stubs, trees
+from . import ROOT, capstone, catalogue, record, reports, stubs, trees
 from .catalogue import Catalogue, Sprint, Task
 from .screen import Screen, points
 from .verdicts import TaskResult
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(course, screen, options))
     except catalogue.CatalogueError as error:
         return _close(screen, f"The catalogue is malformed: {error}", 2)
-    except (catalogue.UnknownNameError, Problem, record.RecordError) as error:
+    except (catalogue.UnknownNameError, Problem, record.RecordError, capstone.CapstoneError) as error:
         return _close(screen, str(error), 2)
     except KeyboardInterrupt:
         return _close(screen, "Interrupted; what had been graded is recorded.", INTERRUPTED)
@@ -84,6 +84,17 @@ def _parser() -> argparse.ArgumentParser:
             made.add_argument(
                 "--yes", action="store_true", help="show the solution of a task that is not passed without asking"
             )
+    made = verb("capstone", _capstone, "all the finished pieces as one program: train a model, and let it write")
+    made.add_argument("--preset", choices=list(capstone.PRESETS), default="standard", help="how large (standard)")
+    made.add_argument("--data", metavar="PATH", help="a text file or a folder, in the place of the course's stories")
+    made.add_argument("--minutes", type=_seconds, help="train for so long, in the place of the preset's steps")
+    made.add_argument("--seed", type=_seed, default=0, help="another run of the same kind (0)")
+    made.add_argument("--fresh", action="store_true", help="begin anew, where there is a run to go on with")
+    made.add_argument(
+        "--checkpoint", metavar="FOLDER", help="load this GPT-2 in the place of training one, and go on from a prompt"
+    )
+    made.add_argument("--prompt", default="", help="what --checkpoint goes on from")
+    made.add_argument("--tokens", type=_count, default=100, help="how many tokens --checkpoint writes at most (100)")
     made = verb("stubs", _stubs, "for maintainers: write the stubs anew from the solutions")
     made.add_argument("--check", action="store_true", help="only say which stubs are not what the generator makes")
     return parser
@@ -93,6 +104,13 @@ def _seed(text: str) -> int:
     value = int(text)
     if not 0 <= value < 2**31:
         raise argparse.ArgumentTypeError("must be from 0 to 2147483647")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
     return value
 
 
@@ -302,6 +320,21 @@ def _compare(course: Catalogue, screen: Screen, options: argparse.Namespace) -> 
         screen.verdict(lost)
     screen.note(task)
     return 0
+
+
+def _capstone(course: Catalogue, screen: Screen, options: argparse.Namespace) -> int:
+    known = _load_record(screen)
+    if options.checkpoint:
+        return capstone.go_on(course, screen, known, options.checkpoint, options.prompt, options.tokens, options.seed)
+    data = str(Path(options.data).resolve()) if options.data else ""
+    digest = capstone.digest_of(Path(data)) if data else ""
+    steps = capstone.PRESETS[options.preset].steps
+    settings = capstone.Settings(options.preset, steps, options.seed, data, digest)
+    try:
+        return capstone.run(course, screen, known, settings, options.minutes, options.fresh)
+    except KeyboardInterrupt:
+        text = "Interrupted; the last checkpoint is kept, and the same command goes on from it."
+        return _close(screen, text, INTERRUPTED)
 
 
 def _agreed(question: str) -> bool:

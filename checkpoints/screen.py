@@ -1,7 +1,7 @@
 """What a learner sees: results, the ladder, hints, in the terminal's width and with its colours."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -44,6 +44,22 @@ class Screen:
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             self.console.file.write("\r\x1b[2K" + text[: self.console.width - 1])
             self.console.file.flush()
+
+    def table(self, rows: Mapping[str, str]) -> None:
+        """Names and what is to be said of them."""
+        table = Table.grid(padding=(0, 2))
+        for name, value in rows.items():
+            table.add_row(f"  [bold]{escape(name)}[/]", escape(value))
+        self.console.print(table)
+
+    def stream(self, texts: Iterable[str]) -> str:
+        """A text as it grows, each time given as a whole; returns it when it is complete."""
+        text = ""
+        for longer in texts:
+            self.console.print(escape(longer.removeprefix(text)), end="", soft_wrap=True)
+            text = longer
+        self.console.print()
+        return text
 
     def mark(self, good: bool, started: bool = True) -> str:
         """A sign for passed, begun and untouched."""

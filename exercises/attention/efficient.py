@@ -128,3 +128,18 @@ class KVCache:
     def reset(self) -> None:
         """Forget all tokens, to begin other sequences in the same memory."""
         raise NotImplementedError("attention/efficient: KVCache.reset")
+
+    def reorder(self, rows: Tensor) -> None:
+        """Go on with other sequences: after it, sequence n is what sequence `rows[n]` was before.
+
+        Beam search drops some of its hypotheses at each step and continues others more than once; a prompt that is read
+        once is continued by several.
+
+        Args:
+            rows: (N,), int64, each from 0 to B - 1; N, at least 1, is the cache's `batch_size` from then on.
+
+        Raises:
+            ValueError: `rows` has not one axis, or is empty: the message gives its shape.
+            IndexError: a row is negative, or B or more: the message gives it and B. The cache stays as it was.
+        """
+        raise NotImplementedError("attention/efficient: KVCache.reorder")

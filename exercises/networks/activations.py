@@ -8,6 +8,7 @@ Symbols: exp the exponential function, Φ the distribution function of the stand
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn

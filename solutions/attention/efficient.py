@@ -239,7 +239,6 @@ class KVCache:
         """Forget all tokens, to begin other sequences in the same memory."""
         self.length = 0
 
-    @torch.no_grad()
     def reorder(self, rows: Tensor) -> None:
         """Go on with other sequences: after it, sequence n is what sequence `rows[n]` was before.
 

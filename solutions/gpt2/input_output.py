@@ -29,10 +29,10 @@ class InputOutput(nn.Module):
     Parameters (the published names):
         wte: `Embedding` (V, C) of the tokens.
         wpe: `LearnedPositionalEmbedding` (context_length, C) of the positions.
-        ln_f: `LayerNorm`, the final one.
+        ln_f: `LayerNorm` of width C, the final one, with the configuration's `eps`.
         lm_head: `TiedOutput` of `wte`: its weight is the very same parameter.
 
-    All begin as `initialize` leaves them.
+    The state_dict holds what these four hold and nothing else. All begin as `initialize` leaves them.
 
     Args:
         config: the sizes.
@@ -40,6 +40,14 @@ class InputOutput(nn.Module):
 
     Attributes:
         config: likewise.
+
+    Example:
+        >>> ends = InputOutput(GPT2Config())
+        >>> vectors = ends.embed(torch.tensor([[15496, 11, 995]]))
+        >>> vectors.shape
+        torch.Size([1, 3, 768])
+        >>> ends.logits(vectors).shape
+        torch.Size([1, 3, 50257])
     """
 
     def __init__(self, config: GPT2Config, *, generator: torch.Generator | None = None) -> None:
@@ -53,19 +61,44 @@ class InputOutput(nn.Module):
         initialize(self, config.num_layers, generator=generator)
 
     def embed(self, tokens: Tensor, *, past: int = 0, positions: Tensor | None = None) -> Tensor:
-        """Give each token the sum of its own and its position's vector, with dropout while training.
+        """Give each token the sum of its own and its position's vector.
+
+        While training, each entry of the sum is dropped with the probability `embedding_dropout`.
 
         Args:
             tokens: (B, T), int32 or int64.
-            past: number of positions before the first token; not 0 where a cache keeps earlier ones.
-            positions: (B, T), int64, the position of each token, where they are not `past`, `past` + 1 and so on in
-                every row: texts padded on the left begin later.
+            past: how many tokens came before these in each row, and so the position of the first; a cache keeps some.
+            positions: (B, T), int64, from 0 to context_length - 1: the position of each token, where they do not just
+                count on from `past`, which is not looked at then. A text that is padded on the left begins later.
 
         Returns:
             (B, T, C).
+
+        Raises:
+            ValueError: `tokens` has not two axes (the message gives the shape); the text does not fit: there are more
+                than `context_length` tokens, those before included, or a position is not below it or negative (it
+                gives their number or the position, and `context_length`); `past` is negative (it gives it); or
+                `positions` is not of the shape of `tokens` (it gives both).
+            TypeError, IndexError: as `Embedding`, which says which tokens there are.
+
+        Example:
+            >>> ends = InputOutput(GPT2Config()).eval()
+            >>> vector = ends.embed(torch.tensor([[995]]), past=2)[0, 0]
+            >>> bool((vector == ends.wte.weight[995] + ends.wpe.weight[2]).all())
+            True
         """
-        vectors = self.wte(tokens)
-        return self.drop(self.wpe(vectors, past=past) if positions is None else vectors + self.wpe.weight[positions])
+        if tokens.dim() != 2:
+            raise ValueError(f"tokens must be (B, T), got shape {tuple(tokens.shape)}")
+        vectors = self.wte(tokens)  # (B, T, C)
+        if positions is None:
+            return self.drop(self.wpe(vectors, past=past))
+        if positions.shape != tokens.shape:
+            raise ValueError(f"positions {tuple(positions.shape)} and tokens {tuple(tokens.shape)} differ in shape")
+        if positions.numel():
+            for position in map(int, positions.aminmax()):  # as an index, -1 would be the last row
+                if not 0 <= position < self.config.context_length:
+                    raise ValueError(f"position {position} is not in a context_length of {self.config.context_length}")
+        return self.drop(vectors + self.wpe.weight[positions])
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Say how likely each token of the vocabulary is to come next.
@@ -74,39 +107,83 @@ class InputOutput(nn.Module):
             hidden: (..., C), out of the last block.
 
         Returns:
-            Logits (..., V).
+            Logits (..., V): of each token, the dot product of its embedding with the normalised vector.
+
+        Raises:
+            ValueError: the last axis of `hidden` is not of size C; the message gives C and the shape.
         """
         return self.lm_head(self.ln_f(hidden))
 
 
 @torch.no_grad()
 def initialize(module: nn.Module, num_layers: int, *, generator: torch.Generator | None = None) -> None:
-    """Let all weights begin as GPT-2's (Radford et al. 2019, section 2.3)."""
+    """Let all parameters of a module begin as GPT-2's, in place.
+
+    Biases begin as 0, the weights of norms as 1. Matrices and embeddings are drawn from a normal distribution of mean
+    0 and standard deviation 0.02 (Radford et al. 2018, section 4.1), divided by √(2 L) in every layer called `c_proj`:
+    each of the L blocks adds to the residual stream twice, through these, and what was added 2 L times shall be as
+    large as what is added once (Radford et al. 2019, section 2.3).
+
+    Args:
+        module: its parameters are told apart by name and by axes: a name that ends in "bias" is one, any other of one
+            axis is a norm's weight, and `c_proj` is the last part but one, as in ``h.0.attn.c_proj.weight``.
+        num_layers: L, of the whole model, at least 1.
+        generator: where the numbers are drawn from; torch's global one if None.
+
+    Raises:
+        ValueError: `num_layers` is less than 1; the message names it, and its value.
+
+    Example:
+        >>> layer = nn.ModuleDict({"c_proj": nn.Linear(768, 768)})
+        >>> initialize(layer, 12)
+        >>> round(layer["c_proj"].weight.std().item(), 4)  # 0.02 / √24
+        0.0041
+    """
+    if num_layers < 1:
+        raise ValueError(f"num_layers must be at least 1, got {num_layers}")
     for name, parameter in module.named_parameters():
-        kind, last = name.rpartition(".")[0].rpartition(".")[2], name.rpartition(".")[2]
-        if last == "bias":
-            nn.init.zeros_(parameter)
+        *_, layer, kind = ["", *name.split(".")]
+        if kind == "bias":
+            parameter.zero_()
         elif parameter.dim() == 1:
-            nn.init.ones_(parameter)
+            parameter.fill_(1.0)
         else:
-            std = 0.02 / math.sqrt(2 * num_layers) if kind == "c_proj" else 0.02
-            nn.init.normal_(parameter, std=std, generator=generator)
+            std = 0.02 / math.sqrt(2 * num_layers) if layer == "c_proj" else 0.02
+            parameter.normal_(std=std, generator=generator)
 
 
 def next_tokens(tokens: Tensor, mask: Tensor | None = None) -> Tensor:
     """Make the targets of a batch of texts: at each position the token that follows.
 
     Args:
-        tokens: (B, T), int64.
+        tokens: (B, T), int32 or int64.
         mask: (B, T) bool, True where a token is real and no padding; all are if None.
 
     Returns:
-        (B, T), int64: at position t the token at t + 1; `IGNORED` at the last position, and wherever this or the next
-        token is padding.
+        (B, T), of the dtype of `tokens`: at position t the token at t + 1. `IGNORED` at the last position, and
+        wherever this or the next token is padding.
+
+    Raises:
+        ValueError: `tokens` has not two axes, or `mask` another shape; the message gives the shape, or both.
+        TypeError: `tokens` are neither int32 nor int64, which is to say that they cannot be `IGNORED`; or `mask` is not
+            boolean. The message gives the dtype.
+
+    Example:
+        >>> next_tokens(torch.tensor([[5, 6, 7], [8, 9, 0]]), torch.tensor([[True, True, True], [True, True, False]]))
+        tensor([[   6,    7, -100],
+                [   9, -100, -100]])
     """
+    if tokens.dim() != 2:
+        raise ValueError(f"tokens must be (B, T), got shape {tuple(tokens.shape)}")
+    if tokens.dtype not in (torch.int32, torch.int64):  # in uint8, -100 would be token 156
+        raise TypeError(f"tokens must be int32 or int64, got {tokens.dtype}")
     targets = torch.full_like(tokens, IGNORED)
     targets[:, :-1] = tokens[:, 1:]
     if mask is not None:
+        if mask.shape != tokens.shape:
+            raise ValueError(f"mask {tuple(mask.shape)} and tokens {tuple(tokens.shape)} differ in shape")
+        if mask.dtype != torch.bool:
+            raise TypeError(f"mask must be boolean, got {mask.dtype}")
         targets[:, :-1].masked_fill_(~(mask[:, :-1] & mask[:, 1:]), IGNORED)
     return targets
 
@@ -115,10 +192,19 @@ def language_model_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy over all targets that count, in nats per token.
 
     Args:
-        logits: (B, T, V).
-        targets: (B, T), int64: the token that follows each position, or `IGNORED`.
+        logits: (B, T, V), floating.
+        targets: (B, T), whole numbers: the token that follows each position, or `IGNORED`.
 
     Returns:
-        A scalar.
+        A scalar, of the dtype of `logits`; 0 where no target counts. Every target that counts weighs as much as any
+        other: a long text of a batch counts for more than a short one.
+
+    Raises:
+        ValueError, TypeError: as `cross_entropy` of networks/losses.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 50257)  # knows nothing: every token is as likely
+        >>> language_model_loss(logits, torch.tensor([[995, IGNORED]]))  # ln 50257
+        tensor(10.8249)
     """
     return cross_entropy(logits, targets, ignore_index=IGNORED)

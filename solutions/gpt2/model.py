@@ -20,7 +20,9 @@ class GPT2(InputOutput):
 
     Parameters:
         wte, wpe, ln_f, lm_head: of `InputOutput`.
-        h: the L blocks, `TransformerBlock`: `h.0.attn.c_attn.weight` and so on.
+        h: the L blocks, `TransformerBlock`, in an `nn.ModuleList`: ``h.0.attn.c_attn.weight`` and so on.
+
+    The state_dict holds what these five hold and nothing else. All begin as `initialize` leaves them.
 
     Args:
         config: the sizes.
@@ -41,8 +43,14 @@ class GPT2(InputOutput):
         """Make an empty cache for each block, of the weights' dtype and on their device.
 
         Args:
-            batch_size: B.
-            capacity: how many tokens there is room for; `context_length` if None.
+            batch_size: B, at least 1.
+            capacity: how many tokens there is room for, at least 1; `context_length` if None.
+
+        Returns:
+            L caches, the first block's first.
+
+        Raises:
+            ValueError: as `KVCache`.
         """
         config, weight = self.config, self.wte.weight
         capacity = config.context_length if capacity is None else capacity
@@ -52,23 +60,43 @@ class GPT2(InputOutput):
             for _ in self.h
         ]
 
-    def hidden(
-        self, tokens: Tensor, mask: Tensor | None = None, *, caches: Sequence[KVCache] | None = None
-    ) -> Tensor:
+    def hidden(self, tokens: Tensor, mask: Tensor | None = None, *, caches: Sequence[KVCache] | None = None) -> Tensor:
         """Run the tokens through all blocks.
 
         Args:
             tokens: (B, T), int32 or int64; with `caches`, those that follow the tokens that are kept there.
-            mask: (B, S) bool, True where a token is real and no padding; all are if None. Padding is seen by no
-                token, and a token's position is the number of real tokens before it.
+            mask: (B, S) bool, True where a token is real and no padding, for the tokens in the caches too; all are
+                real if None. Padding is seen by no token, and a token's position is the number of real tokens before
+                it in its row: a text gets the same numbers with padding as without, on whichever side that is.
             caches: one for each block, from `make_caches`; they get the new tokens.
 
         Returns:
             (B, T, C): what comes out of the last block. At padding the numbers mean nothing, but are finite.
+
+        Raises:
+            ValueError: `tokens` has not two axes, or a row has more than `context_length` of them that are real, those
+                in the caches included (as `embed`); there are more or fewer caches than blocks (the message gives both
+                numbers), or they are not of one length (it gives those); or `mask` is not of shape (B, S) (it gives
+                its shape and that). The caches stay as they were.
+            TypeError: `mask` is not boolean; the message gives its dtype. The caches stay as they were.
+            ValueError, TypeError, IndexError: as `embed` and `KVCache.update`.
+
+        Example:
+            >>> model = GPT2(GPT2Config(num_layers=2)).eval()
+            >>> caches = model.make_caches(batch_size=1)
+            >>> prompt = model.hidden(torch.tensor([[15496, 11]]), caches=caches)
+            >>> model.hidden(torch.tensor([[995]]), caches=caches).shape  # one token more, at position 2
+            torch.Size([1, 1, 768])
         """
-        past = caches[0].length if caches is not None else 0
+        past = self._past(caches)
         positions = None
         if mask is not None:
+            wanted = (len(tokens), past + tokens.shape[-1])
+            if mask.shape != wanted:
+                raise ValueError(f"mask must be {wanted}, as all tokens so far are, got shape {tuple(mask.shape)}")
+            if mask.dtype != torch.bool:
+                raise TypeError(f"mask must be boolean, got {mask.dtype}")
+            # Padding before the first real token would be at -1; where it stands does not matter, but it must exist.
             positions = (mask.cumsum(dim=-1) - 1).clamp_min(0)[:, past:]  # (B, T)
             mask = mask[:, None, None, :]  # (B, 1, 1, S), the same keys for all heads and queries
         x = self.embed(tokens, past=past, positions=positions)
@@ -86,5 +114,19 @@ class GPT2(InputOutput):
 
         Returns:
             Logits (B, T, V).
+
+        Raises:
+            ValueError, TypeError, IndexError: as `hidden`.
         """
         return self.logits(self.hidden(tokens, mask, caches=caches))
+
+    def _past(self, caches: Sequence[KVCache] | None) -> int:
+        """How many tokens the caches keep; refuses those that do not belong together."""
+        if caches is None:
+            return 0
+        if len(caches) != len(self.h):
+            raise ValueError(f"{len(self.h)} blocks need as many caches, got {len(caches)}")
+        lengths = {cache.length for cache in caches}
+        if len(lengths) > 1:
+            raise ValueError(f"the caches must be of one length, got {sorted(lengths)}")
+        return lengths.pop()

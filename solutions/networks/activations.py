@@ -8,6 +8,7 @@ Symbols: exp the exponential function, Φ the distribution function of the stand
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -61,10 +62,7 @@ def sigmoid(x: Tensor) -> Tensor:
         >>> sigmoid(torch.tensor([0.0, math.log(3.0), -10000.0]))
         tensor([0.5000, 0.7500, 0.0000])
     """
-    # One exponential for both signs, of the argument that cannot overflow: 1 / (1 + exp(-x)) where x >= 0, and the
-    # same fraction multiplied by exp(x) where x < 0.
-    decay = _minus_abs(x).exp()
-    return torch.where(x < 0, decay, 1.0) / (1 + decay)
+    return _Sigmoid.apply(x)
 
 
 def tanh(x: Tensor) -> Tensor:
@@ -195,6 +193,25 @@ class SwiGLU(nn.Module):
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"x must be (..., {self.in_features}), got shape {tuple(x.shape)}")
         return silu(self.gate(x)) * self.value(x)
+
+
+class _Sigmoid(torch.autograd.Function):
+    """1 / (1 + exp(-x)), whose gradient is worked out from the result.
+
+    Far below 0 the exponential overflows. For the value that is harmless: 1 / inf is the 0 that is wanted. Autograd,
+    though, goes back step by step and would meet infinity times 0, and it would keep a tensor for each step.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        y = x.neg().exp_().add_(1).reciprocal_()  # in place, on a tensor of its own
+        ctx.save_for_backward(y)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return grad_output * (y * (1 - y))
 
 
 def _minus_abs(x: Tensor) -> Tensor:

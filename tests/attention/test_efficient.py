@@ -141,6 +141,34 @@ MISCONCEPTIONS = [
             ''',
         ),
     ),
+    Misconception(
+        "sequences written over before they are read: each row is copied in its turn",
+        (
+            "new[:, :, : self.length] = old[rows, :, : self.length]",
+            """
+            for row, source in enumerate(rows.tolist()):
+                new[row, :, : self.length] = old[source, :, : self.length]
+            """,
+        ),
+    ),
+    Misconception(
+        "keys that go on with other sequences, and values that do not",
+        (
+            "new[:, :, : self.length] = old[rows, :, : self.length]",
+            "new[:, :, : self.length] = old[rows if name == '_keys' or len(rows) != batch_size else slice(None), :, : self.length]",
+        ),
+    ),
+    Misconception(
+        "sequence rows[n] made of sequence n: the order the other way round",
+        (
+            "new[:, :, : self.length] = old[rows, :, : self.length]",
+            "new[:, :, : self.length] = old[rows.argsort() if len(rows) == batch_size else rows, :, : self.length]",
+        ),
+    ),
+    Misconception(
+        "negative rows counted from the end",
+        ("if not 0 <= row < batch_size:", "if not -batch_size <= row < batch_size:"),
+    ),
 ]
 
 _torch_attention = F.scaled_dot_product_attention
@@ -474,6 +502,39 @@ def test_cache_starts_anew(check: Check) -> None:
     half = check.build(KVCache, 1, 1, 1, 2, dtype=torch.bfloat16)
     token = check.draw.normal(1, 1, 1, 2).to(torch.bfloat16)
     check(half.update, token, token).equals((token, token), rtol=0.0, atol=0.0, note="of the cache's dtype")
+
+
+def test_cache_reorders(check: Check) -> None:
+    """Other sequences go on: exchanged, doubled, dropped, more than before; and new tokens follow behind them."""
+    first, second = check.draw.normal(3, 2, 4, 2), check.draw.normal(3, 2, 1, 2)
+    cache = check.build(KVCache, 3, 2, 5, 2)
+    check(cache.update, first, -first)
+    for order in ([2, 0, 1], [1, 1, 0]):
+        check(cache.reorder, torch.tensor(order)).equals(None)
+        first = first[order]
+    empty = first[:, :, :0]
+    check(cache.update, empty, empty).equals((first, -first), rtol=0.0, atol=0.0)
+    check(cache.update, second, -second).equals(
+        (torch.cat([first, second], dim=2), -torch.cat([first, second], dim=2)), rtol=0.0, atol=0.0
+    )
+    prompt = check.build(KVCache, 1, 2, 5, 2, dtype=torch.float64)
+    check(prompt.update, first[:1].double(), -first[:1].double())
+    check(prompt.reorder, torch.zeros(4, dtype=torch.int64))
+    check.run("length and capacity after reorder", lambda: (prompt.length, prompt.capacity)).equals((4, 5))
+    fourfold = torch.cat([first[:1].double().repeat(4, 1, 1, 1), check.draw.normal(4, 2, 1, 2, dtype=torch.float64)], 2)
+    check(prompt.update, fourfold[:, :, 4:], -fourfold[:, :, 4:]).equals((fourfold, -fourfold), rtol=0.0, atol=0.0)
+
+
+def test_cache_refuses_rows(check: Check) -> None:
+    """Rows that are not there, none at all, or two axes of them are refused; the cache stays as it was."""
+    tokens = check.draw.normal(2, 1, 2, 2)
+    cache = check.build(KVCache, 2, 1, 2, 2)
+    check(cache.update, tokens, tokens)
+    check.raises(IndexError, cache.reorder, torch.tensor([0, 2]), naming=("2",))
+    check.raises(IndexError, cache.reorder, torch.tensor([-1, 0]), naming=("-1", "2"))
+    check.raises(ValueError, cache.reorder, torch.tensor([[0, 1]]), naming="(1, 2)")
+    check.raises(ValueError, cache.reorder, torch.tensor([], dtype=torch.int64), naming="(0,)")
+    check(cache.update, tokens[:, :, :0], tokens[:, :, :0]).equals((tokens, tokens), rtol=0.0, atol=0.0)
 
 
 def test_cache_refuses(check: Check) -> None:

@@ -43,27 +43,29 @@ MISCONCEPTIONS = [
     Misconception("a leaky ReLU whose slope is fixed", ("x > 0, x, negative_slope * x", "x > 0, x, 0.01 * x")),
     Misconception(
         "1 / (1 + exp(-x)), whose exp overflows far below 0: its gradient is then NaN",
-        ("torch.where(x < 0, decay, 1.0) / (1 + decay)", "1 / (1 + torch.exp(-x))"),
+        ("_Sigmoid.apply(x)", "1 / (1 + torch.exp(-x))"),
     ),
     Misconception(
         "torch.where between two forms of which one overflows: 0 times its infinite gradient is NaN",
         (
-            "torch.where(x < 0, decay, 1.0) / (1 + decay)",
+            "_Sigmoid.apply(x)",
             "torch.where(x < 0, x.exp() / (1 + x.exp()), 1 / (1 + torch.exp(-x)))",
         ),
     ),
     Misconception(
         "a sigmoid and a tanh made with abs, whose gradient at 0 is 0",
         ("torch.where(x < 0, x, -x)", "-x.abs()"),
+        ("_Sigmoid.apply(x)", "torch.where(x < 0, _minus_abs(x).exp(), 1.0) / (1 + _minus_abs(x).exp())"),
     ),
     Misconception(
         "(1 + tanh(x / 2)) / 2, which has no digits left far below 0",
-        ("torch.where(x < 0, decay, 1.0) / (1 + decay)", "(1 + tanh(x / 2)) / 2"),
+        ("_Sigmoid.apply(x)", "(1 + tanh(x / 2)) / 2"),
     ),
     Misconception(
         "the sigmoid mirrored: exp(x) in the place of exp(-x)",
-        ("torch.where(x < 0, decay, 1.0) / (1 + decay)", "torch.where(x < 0, 1.0, decay) / (1 + decay)"),
+        ("_Sigmoid.apply(x)", "_Sigmoid.apply(-x)"),
     ),
+    Misconception("a sigmoid whose gradient is the sigmoid itself, without 1 - y", ("(y * (1 - y))", "y")),
     Misconception(
         "(exp(x) - exp(-x)) / (exp(x) + exp(-x)) as it stands, which becomes inf / inf",
         ("torch.where(x < 0, decay, -decay) / (2 + decay)", "(x.exp() - (-x).exp()) / (x.exp() + (-x).exp())"),

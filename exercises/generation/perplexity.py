@@ -1,0 +1,95 @@
+"""Perplexity of a text longer than the model's context: a window slides along it, and every token is scored once.
+
+Symbols: N tokens in the text, T in a window (`context_length`), B windows in a batch, V the size of the vocabulary.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ..basics.tensors import sliding_windows
+from ..networks.losses import cross_entropy
+
+
+def sliding_window_losses(
+    model: Callable[[Tensor], Tensor],
+    tokens: Tensor,
+    *,
+    context_length: int,
+    stride: int | None = None,
+    batch_size: int = 8,
+) -> Tensor:
+    """Measure how surprised a model is by each token of a text but the first, in nats.
+
+    Windows of T tokens begin at 0, `stride`, 2 `stride` and so on, and the token after each of a window's tokens is
+    its target, as in training. Where windows overlap, a target belongs to the first window that reaches it: the first
+    window scores T targets, every later one its last `stride`, whose T - `stride` tokens before them are context. The
+    last window ends where the text does, and is shorter where the numbers do not come out even; a text of no more than
+    T targets is one window. (These are the windows of Hugging Face's documentation, "Perplexity of fixed-length
+    models", whose `max_length` is T + 1: it counts the last target too.)
+
+    Args:
+        model: called with tokens, int64 (B, T), gives logits (B, T, V): at each position for the token after it. It
+            may be any function. A module is put into evaluation mode, and afterwards, also after an error, it and each
+            of its parts are in the mode in which they were. No gradients are recorded.
+        tokens: (N,), whole numbers of any integer dtype, on the device of the model; it is not changed.
+        context_length: T, at least 1; no more than the model can read.
+        stride: from 1 to T; T if None. The smaller, the more context each target has, and the more there is to do:
+            with T, windows do not overlap; with 1, each target behind the first T has T tokens before it.
+        batch_size: how many windows the model reads at once, at least 1: at most that many are given to it. It
+            changes nothing but the time and memory needed.
+
+    Returns:
+        (N - 1,): the loss -log p of the tokens 1 to N - 1, in their order; in the dtype of the logits, but half
+        precision is brought up to float32 before the softmax.
+
+    Raises:
+        ValueError: `tokens` have not one axis (the message gives their shape), or there are fewer than two (it gives
+            their number); `context_length`, `stride` or `batch_size` is out of its range (it names which, and its
+            value); the logits are not (B, T, V) (it gives their shape), or a target is not below V (it gives both).
+        TypeError: `tokens` are no whole numbers; the message gives their dtype.
+
+    Example:
+        >>> def model(tokens):  # knows two tokens, and takes both for equally likely
+        ...     return torch.zeros(*tokens.shape, 2)
+        >>> sliding_window_losses(model, torch.tensor([0, 1, 1, 0]), context_length=2, stride=1)  # ln 2 each
+        tensor([0.6931, 0.6931, 0.6931])
+    """
+    raise NotImplementedError("generation/perplexity: sliding_window_losses")
+
+
+def perplexity(
+    model: Callable[[Tensor], Tensor],
+    tokens: Tensor,
+    *,
+    context_length: int,
+    stride: int | None = None,
+    batch_size: int = 8,
+) -> float:
+    """Measure among how many equally likely tokens a model would be as undecided as it is in this text.
+
+    The exponential of the mean of `sliding_window_losses` over all N - 1 targets (Jelinek et al. 1977). The mean is
+    taken in float64.
+
+    Args:
+        model: as of `sliding_window_losses`.
+        tokens: likewise.
+        context_length: likewise.
+        stride: likewise.
+        batch_size: likewise.
+
+    Returns:
+        At least 1; infinite where the text holds a token of probability 0.
+
+    Raises:
+        ValueError, TypeError: as `sliding_window_losses`.
+
+    Example:
+        >>> def model(tokens):  # sure that a token comes twice as often as the other
+        ...     return torch.tensor([2.0, 1.0]).log().expand(*tokens.shape, 2)
+        >>> perplexity(model, torch.tensor([0, 0, 1, 0]), context_length=8)  # the root of 27/4: (3/2 · 3 · 3/2) ** (1/3)
+        1.8898816...
+    """
+    raise NotImplementedError("generation/perplexity: perplexity")
