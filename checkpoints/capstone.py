@@ -6,6 +6,7 @@ write: one story by sampling, one by beam search. Whatever has passed is the lea
 
 import ast
 import contextlib
+import ctypes
 import dataclasses
 import hashlib
 import importlib
@@ -31,7 +32,26 @@ if TYPE_CHECKING:
 
 RUNS = ROOT / "checkpoints" / "capstone"
 END = "<|endoftext|>"
-SPRINTS = ("gpt2", "training", "generation")  # whose every task the capstone uses, with all that they stand on
+PIECES = (  # what the program calls itself; the rest is what these stand on
+    "basics/environment",
+    "datasets/builtin",
+    "datasets/loader",
+    "attention/patterns",
+    "attention/scaled_dot_product",
+    "gpt2/configuration",
+    "gpt2/model",
+    "gpt2/pretrained",
+    "gpt2/tokenizer",
+    "training/checkpointing",
+    "training/data",
+    "training/loop",
+    "training/optimizer",
+    "training/schedule",
+    "generation/beam_search",
+    "generation/decoding",
+    "generation/evaluation",
+    "generation/strategies",
+)
 
 
 class CapstoneError(Exception):
@@ -93,11 +113,9 @@ def piece(name: str) -> Any:
 
 
 def running(course: Catalogue) -> list[Task]:
-    """The tasks whose code the capstone runs."""
-    needed: set[str] = set()
-    for sprint in course.sprints:
-        for task in sprint.tasks if sprint.name in SPRINTS else ():
-            needed |= {task.id, *(other.id for other in trees.dependencies(task, course))}
+    """The tasks whose code the capstone runs: what it calls itself, and what that stands on."""
+    called = [course.task(name) for name in PIECES]
+    needed = {task.id for piece in called for task in (piece, *trees.dependencies(piece, course))}
     return [task for task in course.tasks() if task.id in needed]
 
 
@@ -528,12 +546,26 @@ def faster_dtype(device: "torch.device") -> "torch.dtype | None":
     return torch.bfloat16 if times[torch.bfloat16] < times[torch.float32] else None
 
 
+def keep_memory() -> None:
+    """Let the C library keep freed memory for the next tensor, where it can be told to (glibc, on Linux).
+
+    Else it gives every large tensor back to the system at once, which clears each page of the next one anew: that can
+    take as long as the arithmetic.
+    """
+    threshold, trim = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(threshold, 2**30)
+        library.mallopt(trim, 2**31 - 1)
+
+
 def run(
     course: Catalogue, screen: Screen, known: Record, settings: Settings, minutes: float | None, fresh: bool
 ) -> int:
     """The whole program; returns the exit status."""
     from filelock import FileLock
 
+    keep_memory()
     own = use_pieces(course, known)
     first = int(os.environ.get("RANK", "0")) == 0  # under torchrun, one process speaks for all
     screen.console.quiet = not first

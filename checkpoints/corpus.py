@@ -64,6 +64,7 @@ class Lexicon:
     foods: Sequence[str] = ("berries", "bread", "cheese", "honey", "nuts", "porridge", "soup")
     moods: Sequence[str] = ("happy", "hungry", "proud", "sad", "tired")
     weather: Sequence[str] = ("A cold wind blew", "It began to snow", "The sun came out", "Thunder rolled far away")
+    turns: Sequence[str] = ("Soon", "Later", "At last")
     evenings: Sequence[str] = ("At dusk", "At night", "When the moon rose")
     shortest: int = 3  # how many sentences the middle has
     longest: int = 5
@@ -250,6 +251,10 @@ class _Person:
         return "her" if self.she else "him"
 
     @property
+    def mentions(self) -> tuple[str, str]:
+        return self.name, self.pronoun
+
+    @property
     def possessive(self) -> str:
         return "her" if self.she else "his"
 
@@ -272,25 +277,20 @@ class _Scene:
 def tell(walk: Walk, lexicon: Lexicon = LEXICON) -> None:
     """Tell one story: the grammar."""
     scene = _beginning(walk, lexicon)
-    subjects = {}
-    for person in (scene.hero, scene.friend):
-        for mention in (person.name, person.pronoun):
-            subjects[mention[0].upper() + mention[1:]] = subjects[f"Then {mention}"] = person
     for count in range(lexicon.longest + 1):
-        starts = {}
-        if count < lexicon.longest:
-            starts = {start: 0.05 if start.startswith("Then") else 0.15 for start in subjects}
-            starts |= dict.fromkeys(lexicon.weather, 0.2 / len(lexicon.weather))
+        starts = _starts(scene, lexicon) if count < lexicon.longest else {}
         if count >= lexicon.shortest:
             starts |= dict.fromkeys(lexicon.evenings, 0.4 / len(lexicon.evenings))
         walk.say(" ")
         start = walk.choose(starts)
-        if start in subjects:
-            _event(walk, lexicon, scene, subjects[start])
-        elif start in lexicon.weather:
-            walk.say(".")
-        else:
+        if start in lexicon.evenings:
             break
+        if start in lexicon.weather:
+            walk.say(".")
+        elif start in lexicon.turns:
+            _turn(walk, lexicon, scene, start)
+        else:
+            _deed(walk, lexicon, scene, start)
     _ending(walk, scene)
 
 
@@ -329,42 +329,59 @@ def _beginning(walk: Walk, lexicon: Lexicon) -> _Scene:
     return _Scene(hero, friend, quality.split(" ", 1)[1], thing, holder=hero)
 
 
-def _event(walk: Walk, lexicon: Lexicon, scene: _Scene, person: _Person) -> None:
-    """What one of them does: what can be done with the thing depends on who has it."""
+def _starts(scene: _Scene, lexicon: Lexicon) -> dict[str, float]:
+    """How a sentence of the middle may begin: with somebody, with the weather, or with a turn in the thing's fate."""
+    people = (scene.hero, scene.friend)
+    starts = {start: 0.1 for person in people for start in (person.name, person.pronoun.capitalize())}
+    starts |= dict.fromkeys(lexicon.weather, 0.15 / len(lexicon.weather))
+    soon, later, finally_ = lexicon.turns
+    return starts | ({finally_: 0.3} if scene.spot else {soon: 0.25, later: 0.2})
+
+
+def _deed(walk: Walk, lexicon: Lexicon, scene: _Scene, start: str) -> None:
+    """What somebody does that changes nothing."""
+    person = scene.hero if start in (scene.hero.name, scene.hero.pronoun.capitalize()) else scene.friend
     other = scene.other(person)
-    thing = f"the {scene.thing}"
-    if scene.spot:
-        deeds = {f" found {thing} ": 0.4, f" looked for {thing} in vain.": 0.2}
-    elif scene.holder is person:
-        deeds = {
-            f" gave {thing} to {other.name}.": 0.2,
-            f" gave {other.object} {thing}.": 0.2,
-            f" showed {other.name} {thing}.": 0.1,
-            f" hid {thing} ": 0.1,
-        }
+    deeds = {" walked to ": lexicon.goals, " ate some ": lexicon.foods, " was ": lexicon.moods}
+    told = f" told {other.name} about the house "
+    deed = walk.choose({told: 1.0, **dict.fromkeys(deeds, 1.0)})
+    if deed == told:
+        walk.say(person.home)
     else:
-        deeds = {
-            f" took {thing} from {other.name}.": 0.2,
-            f" asked {other.name} for {thing}, and {other.pronoun} gave it to {person.object}.": 0.2,
-            f" asked {other.name} for {thing}, but {other.pronoun} kept it.": 0.2,
-        }
-    deeds |= {" walked to ": 0.1, " ate some ": 0.1, " was ": 0.1, f" told {other.name} about the house ": 0.1}
-    deed = walk.choose(deeds)
-    if deed.startswith(" gave"):
-        scene.holder = other
-    elif deed.startswith(" took") or deed.endswith(f"gave it to {person.object}."):
-        scene.holder = person
-    elif deed.startswith(" found"):
-        walk.say(f"{scene.spot}.")
-        scene.holder, scene.spot = person, ""
-    elif deed.startswith(" hid"):
-        scene.spot = walk.one_of(lexicon.spots)
-        walk.say(".")
-    elif deed.startswith(" told"):
-        walk.say(f"{person.home}.")
-    elif not deed.endswith("."):
-        walk.one_of({" walked to ": lexicon.goals, " ate some ": lexicon.foods, " was ": lexicon.moods}[deed])
-        walk.say(".")
+        walk.one_of(deeds[deed])
+    walk.say(".")
+
+
+def _turn(walk: Walk, lexicon: Lexicon, scene: _Scene, start: str) -> None:
+    """What becomes of the thing: who has it decides who can do what."""
+    soon, later, _ = lexicon.turns
+    thing = f"the {scene.thing}"
+    holder, other = scene.holder, scene.other(scene.holder)
+    walk.say(" ")
+    if start == soon:
+        walk.one_of(holder.mentions)
+        gave = (f" gave {thing} to {other.name}.", f" gave {other.object} {thing}.")
+        deed = walk.choose(
+            {gave[0]: 0.35, gave[1]: 0.35, f" hid {thing} ": 0.15, f" showed {other.name} {thing}.": 0.15}
+        )
+        if deed in gave:
+            scene.holder = other
+        elif deed.startswith(" hid"):
+            scene.spot = walk.one_of(lexicon.spots)
+            walk.say(".")
+    elif start == later:
+        walk.one_of(other.mentions)
+        asked = f" asked {holder.name} for {thing}, "
+        walk.say(asked)
+        if (
+            walk.one_of([f"and {holder.pronoun} gave it to {other.object}.", f"but {holder.pronoun} kept it."])[0]
+            == "a"
+        ):
+            scene.holder = other
+    else:
+        finder = scene.hero if walk.one_of([scene.hero.name, scene.friend.name]) == scene.hero.name else scene.friend
+        walk.say(f" found {thing} {scene.spot} and gave it to {scene.other(finder).name}.")
+        scene.holder, scene.spot = scene.other(finder), ""
 
 
 def _ending(walk: Walk, scene: _Scene) -> None:
