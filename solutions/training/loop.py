@@ -297,9 +297,7 @@ class Trainer:
         if total == 0:
             raise ValueError(f"step {self.step + 1}: there are no targets in its batches")
         loss = self._ranks.sum(self._accumulate(shares, total)) / total
-        for optimizer in self.optimizers:
-            self._scaler.unscale_(optimizer)
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm or math.inf))
+        norm = self._cut_back() if math.isfinite(loss) else math.nan
         # Where gradients are scaled, some overflow now and then: the scaler leaves those steps out by itself.
         if not math.isfinite(loss) or not (math.isfinite(norm) or self._scaler.is_enabled()):
             raise FloatingPointError(f"step {self.step + 1}: the loss is {loss}, the norm of its gradient {norm}")
@@ -326,6 +324,12 @@ class Trainer:
                 self._scaler.scale(loss * (self._ranks.size / total)).backward()
             nats = nats + loss.detach()  # no float() here: a GPU would be waited for
         return float(nats)
+
+    def _cut_back(self) -> float:
+        """Cut the gradient back to its greatest norm; returns the norm that it had."""
+        for optimizer in self.optimizers:
+            self._scaler.unscale_(optimizer)
+        return float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm or math.inf))
 
     def _nats(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         """The sum of the losses of all targets."""
