@@ -303,6 +303,12 @@ def test_finished_by_hand(check: Check) -> None:
         logs = [(tokens, math.log(probability)) for tokens, probability in order]
         _agrees(answer, [Found(tokens, log, log / len(tokens) ** penalty) for tokens, log in logs])
 
+    answer = _search(check, model, [1], num_beams=1, max_new_tokens=4, end_of_text=END)
+    _agrees(answer, [Found((END,), math.log(0.5), math.log(0.5))], note="ln 0.3 is worse, if it ended now")
+    model = _chain({1: {2: 0.6, END: 0.4}, 2: {3: 0.5, 4: 0.3, END: 0.2}, 3: {END: 1.0}})
+    answer = _search(check, model, [1], num_beams=1, max_new_tokens=4, end_of_text=END, length_penalty=0.0)
+    _agrees(answer, [Found((2, 3, END), math.log(0.3), math.log(0.3))], note="E, with 0.4, is not the first of one")
+
 
 def test_exhaustive(check: Check) -> None:
     """With as many beams as there are texts, the best of all texts are found, in their order."""
