@@ -27,11 +27,11 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """The text's tokens."""
-        raise NotImplementedError("generation/evaluation: Tokenizer.encode")
+        ...
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The tokens' text."""
-        raise NotImplementedError("generation/evaluation: Tokenizer.decode")
+        ...
 
 
 @dataclass(frozen=True)
