@@ -215,7 +215,7 @@ def _is_transposed(name: str) -> bool:
 def _with_twin(check: Check, **changes: Any) -> tuple[Any, _Twin, dict[str, Tensor]]:
     """The learner's model in evaluation mode, that of transformers with the same weights, and these in our layout."""
     vocab_size, heads = check.draw.integer(11, 20), check.draw.integer(1, 4)
-    width = heads * check.draw.integer(2, 5)
+    width = heads * (6 // heads + check.draw.integer(0, 3))  # of 2 numbers, a norm would leave nothing but their order
     model = _build(check, **{"vocab_size": vocab_size, "embed_dim": width, "num_heads": heads, **changes})
     twin = _Twin(vocab_size, width, heads)
     check.draw.fill(twin, scale=0.4)
