@@ -39,7 +39,9 @@ Batch = tuple[Tensor, Tensor]  # inputs and targets, both (B, T) int64; a target
 class Batches(Protocol):
     """What gives batches: a pass over them, as often as one is asked for."""
 
-    def __iter__(self) -> Iterator[Any]: ...
+    def __iter__(self) -> Iterator[Any]:
+        """Begin a pass."""
+        ...
 
 
 @dataclass(frozen=True)

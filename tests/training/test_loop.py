@@ -36,11 +36,23 @@ from exercises.training.loop import Progress, ProgressBar, Trainer, TrainingConf
 MISCONCEPTIONS = [
     Misconception(
         "the mean of the micro-batches' means: a target counts more, the fewer there are beside it",
-        ("loss * (self._ranks.size / total)", "loss / ((targets != IGNORED).sum() * len(shares))"),
+        (
+            "loss = self._nats(self._ranks.replica, inputs, targets)",
+            """
+            loss = self._nats(self._ranks.replica, inputs, targets)
+            loss = loss * total / ((targets != IGNORED).sum() * len(shares))
+            """,
+        ),
     ),
     Misconception(
         "the sum of the micro-batches' means: a gradient as many times too large as there are micro-batches",
-        ("loss * (self._ranks.size / total)", "loss / (targets != IGNORED).sum()"),
+        (
+            "loss = self._nats(self._ranks.replica, inputs, targets)",
+            """
+            loss = self._nats(self._ranks.replica, inputs, targets)
+            loss = loss * total / (targets != IGNORED).sum()
+            """,
+        ),
     ),
     Misconception(
         "a loss that is the last micro-batch's alone",
