@@ -212,10 +212,10 @@ MISCONCEPTIONS = [
         (
             """
                     self.save()
-                    break
+                    raise KeyboardInterrupt
             """,
             """
-                    break
+                    raise KeyboardInterrupt
             """,
         ),
     ),
@@ -226,7 +226,20 @@ MISCONCEPTIONS = [
             "before = signal.getsignal(signal.SIGINT)",
         ),
     ),
-    Misconception("Ctrl-C that nobody hears of: train returns as if it were done", ("raise KeyboardInterrupt", "pass")),
+    Misconception(
+        "Ctrl-C that nobody hears of: train returns as if it were done",
+        (
+            """
+                    self.save()
+                    raise KeyboardInterrupt
+            """,
+            """
+                    self.save()
+                    break
+            """,
+        ),
+        ("if interrupted():  # in the last step, after which all is saved", "if False:"),
+    ),
     Misconception(
         "a second Ctrl-C that does nothing, so that a step which hangs cannot be ended",
         ("signal.signal(signal.SIGINT, before)  # the second one shall not be noted, but obeyed", "pass"),
