@@ -39,7 +39,9 @@ Batch = tuple[Tensor, Tensor]  # inputs and targets, both (B, T) int64; a target
 class Batches(Protocol):
     """What gives batches: a pass over them, as often as one is asked for."""
 
-    def __iter__(self) -> Iterator[Any]: ...
+    def __iter__(self) -> Iterator[Any]:
+        """Begin a pass."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class Trainer:
     one process. Only rank 0 saves and calls `listeners`; `save`, `state_dict` and `evaluate` are to be called in all.
 
     Args:
-        model: of tokens (B, T) to logits (B, T, V); it stays where it is, and batches are brought to it.
+        model: of tokens (B, T) to logits (B, T, V). It stays where it is, and batches are brought to it; under
+            `torchrun` a model on a GPU is moved to the process's own.
         optimizers: one or several, of its parameters.
         batches: a `BatchLoader`, a `DataLoader`, or a list of batches: pairs of inputs and targets (B, T), int64. If it
             or its `sampler` has an `epoch`, which decides the order of the next pass, that is set.

@@ -339,7 +339,10 @@ def test_killed_in_mid_write(check: Check) -> None:
     def kill() -> int | None:
         process = multiprocessing.Process(target=_save_and_be_killed, args=(str(path),))
         process.start()
-        process.join()
+        process.join(20)
+        if process.is_alive():
+            process.kill()
+            process.join()
         return process.exitcode
 
     ended = check.run("a process that is killed in save_state", kill)

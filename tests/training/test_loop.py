@@ -36,11 +36,23 @@ from exercises.training.loop import Progress, ProgressBar, Trainer, TrainingConf
 MISCONCEPTIONS = [
     Misconception(
         "the mean of the micro-batches' means: a target counts more, the fewer there are beside it",
-        ("loss * (self._ranks.size / total)", "loss / ((targets != IGNORED).sum() * len(shares))"),
+        (
+            "loss = self._nats(self._ranks.replica, inputs, targets)",
+            """
+            loss = self._nats(self._ranks.replica, inputs, targets)
+            loss = loss * total / ((targets != IGNORED).sum() * len(shares))
+            """,
+        ),
     ),
     Misconception(
         "the sum of the micro-batches' means: a gradient as many times too large as there are micro-batches",
-        ("loss * (self._ranks.size / total)", "loss / (targets != IGNORED).sum()"),
+        (
+            "loss = self._nats(self._ranks.replica, inputs, targets)",
+            """
+            loss = self._nats(self._ranks.replica, inputs, targets)
+            loss = loss * total / (targets != IGNORED).sum()
+            """,
+        ),
     ),
     Misconception(
         "a loss that is the last micro-batch's alone",
@@ -200,10 +212,10 @@ MISCONCEPTIONS = [
         (
             """
                     self.save()
-                    break
+                    raise KeyboardInterrupt
             """,
             """
-                    break
+                    raise KeyboardInterrupt
             """,
         ),
     ),
@@ -214,7 +226,20 @@ MISCONCEPTIONS = [
             "before = signal.getsignal(signal.SIGINT)",
         ),
     ),
-    Misconception("Ctrl-C that nobody hears of: train returns as if it were done", ("raise KeyboardInterrupt", "pass")),
+    Misconception(
+        "Ctrl-C that nobody hears of: train returns as if it were done",
+        (
+            """
+                    self.save()
+                    raise KeyboardInterrupt
+            """,
+            """
+                    self.save()
+                    break
+            """,
+        ),
+        ("if interrupted():  # in the last step, after which all is saved", "if False:"),
+    ),
     Misconception(
         "a second Ctrl-C that does nothing, so that a step which hangs cannot be ended",
         ("signal.signal(signal.SIGINT, before)  # the second one shall not be noted, but obeyed", "pass"),
