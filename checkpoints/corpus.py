@@ -50,9 +50,8 @@ class Lexicon:
         "a badger", "a bear", "a fox", "a frog", "a goose", "a hare", "a mole", "a mouse", "an otter", "an owl",
     )  # fmt: skip
     homes: Sequence[str] = (
-        "above the harbour", "at the old mill", "behind the church", "below the tower", "beside the lake",
-        "beyond the red gate", "by the stone bridge", "in the deep valley", "near the forest", "next to the bakery",
-        "on the green hill", "under the tall oak",
+        "Alderby", "Birchfield", "Claymoor", "Dunham", "Elmstead", "Fernhill", "Greywater", "Hazelwood", "Kingsbarn",
+        "Longmead", "Millbrook", "Northgate", "Oakhurst", "Pinecliff", "Stonewell", "Thornbury",
     )  # fmt: skip
     qualities: Sequence[str] = (
         "a blue", "a broken", "a golden", "a green", "a heavy", "a red", "a silver", "a tiny", "a wooden", "an old",
@@ -309,12 +308,12 @@ def _beginning(walk: Walk, lexicon: Lexicon) -> _Scene:
         kind = walk.one_of(lexicon.kinds)
         walk.say(" called ")
         name = walk.one_of([*lexicon.women, *lexicon.men])
-        walk.say(", who lived ")
+        walk.say(", who lived in ")
     else:
         name = walk.one_of([*lexicon.women, *lexicon.men])
         walk.say(", ")
         kind = walk.one_of(lexicon.kinds)
-        walk.say(" from a house ")
+        walk.say(" from ")
     hero = _Person(name, name in lexicon.women, kind, walk.one_of(lexicon.homes))
     walk.say(". ")
     walk.choose({
@@ -331,7 +330,7 @@ def _beginning(walk: Walk, lexicon: Lexicon) -> _Scene:
     name = walk.one_of(lexicon.men if hero.she else lexicon.women)
     walk.say(", ")
     kind = walk.one_of(lexicon.kinds)
-    walk.say(" who lived ")
+    walk.say(" who lived in ")
     friend = _Person(name, not hero.she, kind, walk.one_of(lexicon.homes))
     walk.say(".")
     return _Scene(hero, friend, quality.split(" ", 1)[1], thing, holder=hero)
@@ -351,10 +350,10 @@ def _deed(walk: Walk, lexicon: Lexicon, scene: _Scene, start: str) -> None:
     person = scene.hero if start in (scene.hero.name, scene.hero.pronoun.capitalize()) else scene.friend
     other = scene.other(person)
     deeds = {" walked to ": lexicon.goals, " ate some ": lexicon.foods, " was ": lexicon.moods}
-    told = f" told {other.name} about the house "
-    deed = walk.choose({told: 1.0, **dict.fromkeys(deeds, 1.0)})
-    if deed == told:
-        walk.say(person.home)
+    asked = f" asked {other.name} about "
+    deed = walk.choose({asked: 1.0, **dict.fromkeys(deeds, 1.0)})
+    if deed == asked:
+        walk.say(other.home)
     else:
         walk.one_of(deeds[deed])
     walk.say(".")
@@ -397,7 +396,7 @@ def _ending(walk: Walk, scene: _Scene) -> None:
     walk.say(" ")
     first = scene.hero if walk.one_of([scene.hero.name, scene.friend.name]) == scene.hero.name else scene.friend
     second = scene.other(first)
-    walk.say(f" went home to the house {first.home}, and {second.name} to the house {second.home}. ")
+    walk.say(f" went home to {first.home}, and {second.name} to {second.home}. ")
     if scene.spot:
         walk.say(f"The {scene.quality} {scene.thing} was still {scene.spot}, and only {scene.holder.name} knew.")
     else:

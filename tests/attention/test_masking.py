@@ -68,7 +68,9 @@ MISCONCEPTIONS = [
         ('~mask & visible, float("-inf")', "~mask, -1e9"),
         ("return weights * visible", "return weights"),
     ),
-    Misconception("softmax over the queries", ("(scores + hidden).softmax(dim=-1)", "(scores + hidden).softmax(dim=-2)")),
+    Misconception(
+        "softmax over the queries", ("(scores + hidden).softmax(dim=-1)", "(scores + hidden).softmax(dim=-2)")
+    ),
     Misconception(
         "weights hidden where the mask allows",
         ("~mask & visible", "mask & visible"),
