@@ -117,6 +117,11 @@ def log_probability(text: str, lexicon: Lexicon = LEXICON) -> float:
     return parse(text, lexicon).log_probability
 
 
+def edition() -> str:
+    """A digest of the grammar: another one tells other stories of the same seed."""
+    return hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8).hexdigest()
+
+
 def dataset(size: int, seed: int, start: int = 0, cache_dir: str | os.PathLike[str] | None = None) -> "Dataset":
     """Put stories into a `datasets.Dataset` with the columns "text" and "log_probability", which is kept on disk.
 
@@ -152,9 +157,8 @@ def _features() -> Any:
 def _numbers(size: int, seed: int, start: int) -> dict[str, Any]:
     if size < 0:
         raise ValueError(f"size must be at least 0, got {size}")
-    # `datasets` takes equal arguments for equal rows and gives what it has kept: another grammar has other stories.
-    edition = hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8).hexdigest()
-    return {"size": size, "seed": seed, "start": start, "edition": edition}
+    # `datasets` takes equal arguments for equal rows, and gives what it has kept.
+    return {"size": size, "seed": seed, "start": start, "edition": edition()}
 
 
 def _rows(size: int, seed: int, start: int, edition: str) -> Iterator[dict[str, Any]]:
