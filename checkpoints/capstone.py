@@ -76,7 +76,7 @@ class Preset:
 
 PRESETS = {
     "quick": Preset(64, 2, 2, steps=200, held_out=200, samples=50, about="to see that all of it works: a minute"),
-    "standard": Preset(128, 4, 4, steps=1600, about="within a few per cent of the floor: five minutes"),
+    "standard": Preset(128, 4, 4, steps=1400, about="within a few per cent of the floor: five minutes"),
     "long": Preset(192, 6, 6, steps=6000, about="as close as a laptop gets in an hour"),
 }
 
@@ -88,8 +88,8 @@ class Settings:
     preset: str
     steps: int
     seed: int
-    data: str  # path of the learner's own text; "" for the stories
-    digest: str  # of that text
+    data: str  # the path of the learner's own text; "" for the stories
+    digest: str  # of that text, or of the stories' grammar
 
 
 # Whose code it is
@@ -169,7 +169,10 @@ def read_texts(settings: Settings, preset: Preset, folder: Path) -> Texts:
         documents = corpus.dataset(size, settings.seed, cache_dir=folder / "documents")
         share = preset.held_out / size
     else:
-        documents = datasets.Dataset.from_dict({"text": list(own_texts(Path(settings.data)))})
+        passages = list(own_texts(Path(settings.data)))
+        if len(set(passages)) < 2:
+            raise CapstoneError(f"{settings.data}: there must be at least two different paragraphs, one to be held out")
+        documents = datasets.Dataset.from_dict({"text": passages})
         share = 0.05
     train, held_out = piece("training/data").split_documents(documents, share, seed=settings.seed)
     return Texts(train, held_out, None if settings.data else corpus.log_probability)
@@ -320,18 +323,18 @@ class Capstone:
             ),
             config,
             schedule=self.schedule(steps),
-            validation=list(loader.make_data_loader(self.held_out_rows, 64, collate=collate)),
+            validation=list(itertools.islice(loader.make_data_loader(self.held_out_rows, 64, collate=collate), 4)),
             store=piece("training/checkpointing").CheckpointStore(self.folder / "checkpoints"),
             listeners=listeners,
         )
 
     def schedule(self, steps: int) -> Callable[[int], float]:
-        """Up within the first steps, level, and down over the second half."""
+        """Up within the first steps, and down in a straight line over all the others."""
         return partial(
             piece("training/schedule").warmup_stable_decay,
             warmup_steps=min(50, steps // 10),
             total_steps=steps,
-            decay_steps=steps * 6 // 10,
+            decay_steps=steps - min(50, steps // 10),
         )
 
     def train(self) -> None:
@@ -429,7 +432,7 @@ class Capstone:
         drawn = {
             "loss": plots.loss_curve(self.history, self.floor, self.baselines),
             "schedule": piece("training/schedule").plot_schedule(
-                {"warm-up, stable, decay": self.schedule(steps)}, steps
+                {"warm-up and linear decay": self.schedule(steps)}, steps
             ),
         }
         tokens = [self.end, *self.encode(self.sampled)][:40]
@@ -576,8 +579,9 @@ def run(
         if fresh and first:
             _empty(folder)
         capstone = Capstone(screen, _settled(screen, settings, minutes, folder), folder)
-        capstone.prepare()
-    with _named_line(screen):
+        with _named_line():
+            capstone.prepare()
+    with _named_line():
         capstone.train()
         if not first:
             return 0
@@ -600,7 +604,8 @@ def _settled(screen: Screen, settings: Settings, minutes: float | None, folder: 
         begun = Settings(**json.loads(path.read_text(encoding="utf-8")))
         if dataclasses.replace(begun, steps=settings.steps) != settings:
             raise CapstoneError(
-                f"{settings.data} has changed since {_shown(folder)} was begun: give --fresh to begin anew"
+                f"{settings.data or 'the grammar of the stories'} has changed since {_shown(folder)} was begun: "
+                "--fresh begins anew"
             )
         if minutes is not None or begun.steps != settings.steps:
             screen.line(f"going on with the {begun.steps} steps that were begun (--fresh begins anew)", "yellow")
@@ -661,7 +666,7 @@ def go_on(course: Catalogue, screen: Screen, known: Record, folder: str, prompt:
 
 
 @contextlib.contextmanager
-def _named_line(screen: Screen) -> Iterator[None]:
+def _named_line() -> Iterator[None]:
     """An exception out of a piece is told by its line, not by a traceback through the course."""
     from .crashes import first_line, line_of
 

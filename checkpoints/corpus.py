@@ -8,6 +8,7 @@ What must be remembered: who lives where and has which thing (told at the start,
 sentences later), who holds the thing at the moment, where it is hidden, whom a pronoun stands for.
 """
 
+import hashlib
 import itertools
 import math
 import os
@@ -15,6 +16,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # importing it takes a second
@@ -48,9 +50,8 @@ class Lexicon:
         "a badger", "a bear", "a fox", "a frog", "a goose", "a hare", "a mole", "a mouse", "an otter", "an owl",
     )  # fmt: skip
     homes: Sequence[str] = (
-        "above the harbour", "at the old mill", "behind the church", "below the tower", "beside the lake",
-        "beyond the red gate", "by the stone bridge", "in the deep valley", "near the forest", "next to the bakery",
-        "on the green hill", "under the tall oak",
+        "Alderby", "Birchfield", "Claymoor", "Dunham", "Elmstead", "Fernhill", "Greywater", "Hazelwood", "Kingsbarn",
+        "Longmead", "Millbrook", "Northgate", "Oakhurst", "Pinecliff", "Stonewell", "Thornbury",
     )  # fmt: skip
     qualities: Sequence[str] = (
         "a blue", "a broken", "a golden", "a green", "a heavy", "a red", "a silver", "a tiny", "a wooden", "an old",
@@ -116,6 +117,11 @@ def log_probability(text: str, lexicon: Lexicon = LEXICON) -> float:
     return parse(text, lexicon).log_probability
 
 
+def edition() -> str:
+    """A digest of the grammar: another one tells other stories of the same seed."""
+    return hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8).hexdigest()
+
+
 def dataset(size: int, seed: int, start: int = 0, cache_dir: str | os.PathLike[str] | None = None) -> "Dataset":
     """Put stories into a `datasets.Dataset` with the columns "text" and "log_probability", which is kept on disk.
 
@@ -148,13 +154,14 @@ def _features() -> Any:
     return datasets.Features({"text": datasets.Value("string"), "log_probability": datasets.Value("float64")})
 
 
-def _numbers(size: int, seed: int, start: int) -> dict[str, int]:
+def _numbers(size: int, seed: int, start: int) -> dict[str, Any]:
     if size < 0:
         raise ValueError(f"size must be at least 0, got {size}")
-    return {"size": size, "seed": seed, "start": start}
+    # `datasets` takes equal arguments for equal rows, and gives what it has kept.
+    return {"size": size, "seed": seed, "start": start, "edition": edition()}
 
 
-def _rows(size: int, seed: int, start: int) -> Iterator[dict[str, Any]]:
+def _rows(size: int, seed: int, start: int, edition: str) -> Iterator[dict[str, Any]]:
     for made in itertools.islice(stories(seed, start), size):
         yield {"text": made.text, "log_probability": made.log_probability}
 
@@ -169,16 +176,19 @@ class Walk(ABC):
     def choose(self, alternatives: Mapping[str, float]) -> str:
         """Take one of several texts, of which none begins with another; the weights need not sum to 1."""
         taken = self.take(alternatives)
-        self.log_probability += math.log(alternatives[taken] / math.fsum(alternatives.values()))
+        self.log_probability += math.log(alternatives[taken] / sum(alternatives.values()))
         self.choices.append(taken)
         return taken
 
     def one_of(self, words: Sequence[str]) -> str:
         """Take one of several texts that are equally likely."""
-        return self.choose(dict.fromkeys(words, 1.0))
+        taken = self.take(words)
+        self.log_probability -= math.log(len(words))
+        self.choices.append(taken)
+        return taken
 
     @abstractmethod
-    def take(self, alternatives: Mapping[str, float]) -> str:
+    def take(self, alternatives: Mapping[str, float] | Sequence[str]) -> str:
         """Go on with one of the alternatives."""
 
     @abstractmethod
@@ -194,9 +204,10 @@ class Dice(Walk):
         self.parts: list[str] = []
         self._generator = generator
 
-    def take(self, alternatives: Mapping[str, float]) -> str:
+    def take(self, alternatives: Mapping[str, float] | Sequence[str]) -> str:
         """One of them, by lot."""
-        taken = self._generator.choices(list(alternatives), list(alternatives.values()))[0]
+        weights = list(alternatives.values()) if isinstance(alternatives, Mapping) else None
+        taken = self._generator.choices(list(alternatives), weights)[0]
         self.parts.append(taken)
         return taken
 
@@ -213,7 +224,7 @@ class Reader(Walk):
         self.text = text
         self.position = 0
 
-    def take(self, alternatives: Mapping[str, float]) -> str:
+    def take(self, alternatives: Mapping[str, float] | Sequence[str]) -> str:
         """The one that stands here."""
         for alternative in alternatives:
             if self.text.startswith(alternative, self.position):
@@ -301,12 +312,12 @@ def _beginning(walk: Walk, lexicon: Lexicon) -> _Scene:
         kind = walk.one_of(lexicon.kinds)
         walk.say(" called ")
         name = walk.one_of([*lexicon.women, *lexicon.men])
-        walk.say(", who lived ")
+        walk.say(", who lived in ")
     else:
         name = walk.one_of([*lexicon.women, *lexicon.men])
         walk.say(", ")
         kind = walk.one_of(lexicon.kinds)
-        walk.say(" from a house ")
+        walk.say(" from ")
     hero = _Person(name, name in lexicon.women, kind, walk.one_of(lexicon.homes))
     walk.say(". ")
     walk.choose({
@@ -323,7 +334,7 @@ def _beginning(walk: Walk, lexicon: Lexicon) -> _Scene:
     name = walk.one_of(lexicon.men if hero.she else lexicon.women)
     walk.say(", ")
     kind = walk.one_of(lexicon.kinds)
-    walk.say(" who lived ")
+    walk.say(" who lived in ")
     friend = _Person(name, not hero.she, kind, walk.one_of(lexicon.homes))
     walk.say(".")
     return _Scene(hero, friend, quality.split(" ", 1)[1], thing, holder=hero)
@@ -343,10 +354,10 @@ def _deed(walk: Walk, lexicon: Lexicon, scene: _Scene, start: str) -> None:
     person = scene.hero if start in (scene.hero.name, scene.hero.pronoun.capitalize()) else scene.friend
     other = scene.other(person)
     deeds = {" walked to ": lexicon.goals, " ate some ": lexicon.foods, " was ": lexicon.moods}
-    told = f" told {other.name} about the house "
-    deed = walk.choose({told: 1.0, **dict.fromkeys(deeds, 1.0)})
-    if deed == told:
-        walk.say(person.home)
+    asked = f" asked {other.name} about "
+    deed = walk.choose({asked: 1.0, **dict.fromkeys(deeds, 1.0)})
+    if deed == asked:
+        walk.say(other.home)
     else:
         walk.one_of(deeds[deed])
     walk.say(".")
@@ -389,7 +400,7 @@ def _ending(walk: Walk, scene: _Scene) -> None:
     walk.say(" ")
     first = scene.hero if walk.one_of([scene.hero.name, scene.friend.name]) == scene.hero.name else scene.friend
     second = scene.other(first)
-    walk.say(f" went home to the house {first.home}, and {second.name} to the house {second.home}. ")
+    walk.say(f" went home to {first.home}, and {second.name} to {second.home}. ")
     if scene.spot:
         walk.say(f"The {scene.quality} {scene.thing} was still {scene.spot}, and only {scene.holder.name} knew.")
     else:

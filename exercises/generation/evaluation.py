@@ -27,11 +27,11 @@ class Tokenizer(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """The text's tokens."""
-        raise NotImplementedError("generation/evaluation: Tokenizer.encode")
+        ...
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The tokens' text."""
-        raise NotImplementedError("generation/evaluation: Tokenizer.decode")
+        ...
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,9 @@ class Evaluation:
 
 
 def distinct_n(sequences: Sequence[Sequence[Hashable]], n: int) -> float:
-    """Measure how varied texts are: different n-grams / all n-grams (Li et al. 2016, section 5, "distinct-1").
+    """Measure how varied texts are: different n-grams / all n-grams.
+
+    Li et al. 2016, section 5, "distinct-1". (There, whatever n is, what is divided by is the number of tokens.)
 
     Args:
         sequences: texts as sequences of words or tokens; an n-gram lies within one text.

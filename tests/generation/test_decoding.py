@@ -1,0 +1,559 @@
+"""Grades generation/decoding.
+
+The oracles are the greedy texts of transformers' GPT-2 with the same weights, read without a cache and one at a time,
+its own `generate`, and models whose next token is a table: there every probability is known.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from checkpoints.checks import Check, Draw, Workload
+from checkpoints.misconceptions import Misconception
+from exercises.generation.decoding import PADDING, evaluation_mode, generate, pad_left, stream
+from exercises.generation.strategies import RepetitionPenalty, Temperature, TopK
+from exercises.gpt2.configuration import GPT2Config
+from exercises.gpt2.model import GPT2
+
+MISCONCEPTIONS = [
+    Misconception(
+        "padding behind the shorter prompts: their next token is read off the padding",
+        (
+            "[PADDING] * (length - len(prompt)) + list(prompt)",
+            "list(prompt) + [PADDING] * (length - len(prompt))",
+        ),
+    ),
+    Misconception(
+        "padding that is not hidden from the tokens behind it",
+        ("text != PADDING if padded else None", "None"),
+    ),
+    Misconception(
+        "padding that is hidden while the prompts are read, and seen afterwards",
+        (
+            "text != PADDING if padded else None",
+            "text != PADDING if padded and len(text[0]) == len(unread[0]) else None",
+        ),
+    ),
+    Misconception(
+        "filters that take padding for the token 0",
+        (
+            "chosen = choose(model.logits(hidden[:, -1]), text)",
+            "chosen = choose(model.logits(hidden[:, -1]), text.clamp_min(0))",
+        ),
+    ),
+    Misconception(
+        "filters that see the last tokens alone, and not the whole text",
+        (
+            "chosen = choose(model.logits(hidden[:, -1]), text)",
+            "chosen = choose(model.logits(hidden[:, -1]), text[:, -1:])",
+        ),
+    ),
+    Misconception(
+        "the logits of the first position in the place of the last",
+        ("model.logits(hidden[:, -1])", "model.logits(hidden[:, 0])"),
+    ),
+    Misconception(
+        "a result without the stop token",
+        (
+            "return written",
+            "return [[token for token in new if token not in stop_tokens] for new in written]",
+        ),
+    ),
+    Misconception(
+        "texts that go on behind their stop token until all have stopped",
+        (
+            "going = [index for index, token in enumerate(tokens) if token not in stop_tokens]",
+            """
+            stopped = stopped | {index for index, token in enumerate(tokens) if token in stop_tokens}
+            going = list(range(len(rows))) if len(stopped) < len(rows) else []
+            """,
+        ),
+        ("for _ in range(max_new_tokens):", "stopped: set[int] = set()\nfor _ in range(max_new_tokens):"),
+    ),
+    Misconception(
+        "all texts stop with the first that does",
+        ("if not going:", "if len(going) < len(rows):"),
+    ),
+    Misconception(
+        "only the first of the stop tokens stops a text",
+        ("if token not in stop_tokens]", "if token not in sorted(stop_tokens)[:1]]"),
+    ),
+    Misconception(
+        "caches that do not follow their texts, when one of them stops",
+        ("cache.reorder(kept)", "cache.reorder(torch.arange(len(kept)))"),
+    ),
+    Misconception(
+        "a cache that is never used: the whole text is read for each token",
+        ("max_new_tokens) if cached else None", "max_new_tokens) if False else None"),
+    ),
+    Misconception(
+        "the prompt among the new tokens",
+        (
+            "written: list[list[int]] = [[] for _ in prompts]",
+            "written: list[list[int]] = [list(prompt) for prompt in prompts]",
+        ),
+    ),
+    Misconception(
+        "the likeliest token, also where sampling is asked for",
+        (
+            """
+            choose = partial(next_token, filters=filters, sampling=sampling, generator=generator)
+            written: list[list[int]] = [[] for _ in prompts]
+            """,
+            """
+            choose = partial(next_token, filters=filters, sampling=False, generator=generator)
+            written: list[list[int]] = [[] for _ in prompts]
+            """,
+        ),
+    ),
+    Misconception(
+        "random numbers from torch's global generator, whichever is given",
+        (
+            """
+            choose = partial(next_token, filters=filters, sampling=sampling, generator=generator)
+            written: list[list[int]] = [[] for _ in prompts]
+            """,
+            """
+            choose = partial(next_token, filters=filters, sampling=sampling)
+            written: list[list[int]] = [[] for _ in prompts]
+            """,
+        ),
+    ),
+    Misconception("dropout while writing: the model is not put into evaluation", ("model.eval()", "pass")),
+    Misconception(
+        "a model that is left in evaluation", ("for module in training:\n    module.training = True", "pass")
+    ),
+    Misconception(
+        "a model that is put into training as a whole, also what was not in it",
+        ("for module in training:\n    module.training = True", "model.train()"),
+    ),
+    Misconception(
+        "a model that is left in evaluation where an error ends the block",
+        (
+            """
+            try:
+                with torch.inference_mode():
+                    yield
+            finally:
+                for module in training:
+                    module.training = True
+            """,
+            """
+            with torch.inference_mode():
+                yield
+            for module in training:
+                module.training = True
+            """,
+        ),
+    ),
+    Misconception(
+        "a stream that hands out nothing before all is written",
+        ("return _one_by_one(model, steps)", "return iter(list(_one_by_one(model, steps)))"),
+    ),
+    Misconception(
+        "a stream that keeps the model in evaluation while it waits",
+        (
+            """
+                with evaluation_mode(model):
+                    step = next(steps, None)
+                if step is None:
+                    return
+                yield step[1][0]
+            """,
+            """
+                with evaluation_mode(model):
+                    step = next(steps, None)
+                    if step is None:
+                        return
+                    yield step[1][0]
+            """,
+        ),
+    ),
+    Misconception(
+        "a stream that refuses a prompt only when its first token is asked for",
+        ("return _one_by_one(model, steps)", "yield from _one_by_one(model, steps)"),
+    ),
+    Misconception(
+        "a text of exactly context_length tokens is refused",
+        ("if len(prompt) + max_new_tokens > room:", "if len(prompt) + max_new_tokens >= room:"),
+    ),
+    Misconception(
+        "a text that is too long is refused only when it has become so",
+        ("if len(prompt) + max_new_tokens > room:", "if len(prompt) > room:"),
+    ),
+    Misconception("a negative token taken for padding", ("if not 0 <= token < size:", "if not token < size:")),
+]
+
+VOCABULARY, CONTEXT = 13, 20
+
+
+def workload(task: Any, draw: Draw) -> list[Workload]:
+    """Typical calls, for `compare`."""
+    model: Any = draw.fill(GPT2(GPT2Config(256, 128, 64, 4, 4)), scale=0.1)
+    prompts = [draw.integers(0, 256, length).tolist() for length in (9, 30, 17, 24)]
+    return [
+        Workload("generate(model, 4 prompts)", task.generate, (model, prompts), {"max_new_tokens": 40}),
+        Workload("list(stream(model, prompt))", _listed(task.stream), (model, prompts[0]), {"max_new_tokens": 40}),
+    ]
+
+
+def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args, **kwargs: list(function(*args, **kwargs))
+
+
+def _pair(check: Check, dropout: float = 0.0) -> tuple[Any, Any]:
+    """A GPT-2 of the course, in training, and the one of transformers, with the same weights, in float64."""
+    from transformers.models.gpt2.configuration_gpt2 import GPT2Config as TheirConfig
+    from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
+
+    make: Any = TheirConfig  # its annotations do not know every argument
+    special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+    config = make(vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=12, n_layer=2, n_head=2, **special)
+    twin: Any = GPT2LMHeadModel(config).eval().double()
+    if hasattr(nn.Module, "smart_apply"):  # left behind by transformers, and not the learner's doing
+        del nn.Module.smart_apply
+    # Strong attention and weak embeddings: what comes next depends on the whole text, and is seldom the last token.
+    scales = {"bias": 0.0, "wte": 0.5, "wpe": 1.0, "c_attn": 1.0, "c_proj": 1.0}
+    rates: dict[str, Any] = dict.fromkeys(("dropout", "attention_dropout", "embedding_dropout"), dropout)
+    model: Any = GPT2(GPT2Config(VOCABULARY, CONTEXT, 12, 2, 2, **rates)).double()
+    mine = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, weight in sorted(twin.transformer.named_parameters()):
+            scale = next((scale for part, scale in scales.items() if part in name), 0.3)
+            weight.copy_(check.draw.normal(*weight.shape, scale=scale) + float("ln_" in name and "weight" in name))
+            transposed = ".c_" in name and name.endswith("weight")  # GPT-2's Conv1D multiplies from the other side
+            mine[name].copy_(weight.T if transposed else weight)
+    return model, twin
+
+
+@torch.no_grad()
+def _greedy(twin: Any, prompt: Sequence[int], count: int, penalty: float = 1.0) -> tuple[list[int], float]:
+    """The likeliest tokens, the whole text read for each of them; and by how much the closest was ahead."""
+    text, lead = list(prompt), math.inf
+    for _ in range(count):
+        logits = twin(torch.tensor([text])).logits[0, -1]
+        seen = torch.zeros(VOCABULARY, dtype=torch.bool).index_fill(0, torch.tensor(text), True)
+        logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+        best, second = logits.topk(2).values.tolist()
+        lead = min(lead, best - second)
+        text.append(int(logits.argmax()))
+    return text[len(prompt) :], lead
+
+
+def _with_texts(
+    check: Check, lengths: Sequence[int], count: int, *, penalty: float = 1.0, dropout: float = 0.0
+) -> tuple[Any, Any, list[list[int]], list[list[int]]]:
+    """A pair of models, prompts of those lengths, and how they go on.
+
+    Drawn again until no choice is so close that rounding could turn it (float64 rounds 10 orders of magnitude below
+    0.001, and the float32 of transformers' `generate` 3), and until the texts are not one token again and again.
+    """
+    while True:
+        model, twin = _pair(check, dropout)
+        prompts = [check.draw.integers(0, VOCABULARY, length).tolist() for length in lengths]
+        texts = [_greedy(twin, prompt, count, penalty) for prompt in prompts]
+        if min(lead for _, lead in texts) > 1e-3 and min(len(set(text)) for text, _ in texts) >= min(3, count):
+            return model, twin, prompts, [text for text, _ in texts]
+
+
+def _cut(tokens: Sequence[int], stops: Sequence[int]) -> list[int]:
+    """Up to the first stop token, which is kept."""
+    end = next((place + 1 for place, token in enumerate(tokens) if token in stops), len(tokens))
+    return list(tokens[:end])
+
+
+def _table(logits: Tensor, context: int = CONTEXT) -> Any:
+    """A GPT-2 that says of the next token what the last one's row of a table says; it notes what it is given."""
+
+    class Table(GPT2):
+        def __init__(self) -> None:
+            super().__init__(GPT2Config(len(logits), context, 2, 1, 1))
+            self.read: list[tuple[int, int]] = []  # (B, T) of each call
+
+        def hidden(self, tokens: Tensor, mask: Tensor | None = None, *, caches: Any = None) -> Tensor:
+            self.read.append((tokens.shape[0], tokens.shape[1]))
+            for cache in caches or ():
+                nothing = torch.zeros(len(tokens), 1, tokens.shape[1], 2)
+                cache.update(nothing, nothing)
+            return F.one_hot(tokens, len(logits)).to(logits.dtype)
+
+        def logits(self, hidden: Tensor) -> Tensor:
+            return hidden @ logits
+
+        def forward(self, tokens: Tensor, mask: Tensor | None = None, *, caches: Any = None) -> Tensor:
+            return self.logits(self.hidden(tokens, mask, caches=caches))
+
+    return Table()
+
+
+def _counting(size: int, context: int = CONTEXT) -> Any:
+    """A model that counts: after each number comes the next, and after the last comes 0."""
+    return _table(torch.eye(size).roll(1, dims=1) * 9.0, context)
+
+
+def test_padding_by_hand(check: Check) -> None:
+    """Texts of three tokens and of one: the shorter gets two times padding before it."""
+    check(pad_left, [[5, 6, 7], [8]]).equals(torch.tensor([[5, 6, 7], [PADDING, PADDING, 8]]))
+    check(pad_left, [[4]]).equals(torch.tensor([[4]]))
+
+
+def test_padding_property(check: Check) -> None:
+    """Texts of any lengths end at the last column, and only what is missing is padding; token 0 is none."""
+    lengths = check.draw.integers(1, 9, 6).tolist()
+    texts = [check.draw.integers(0, 3, length).tolist() for length in lengths]
+    expected = torch.full((6, max(lengths)), PADDING)
+    for row, text in enumerate(texts):
+        for place, token in enumerate(reversed(text), start=1):
+            expected[row, -place] = token
+    check(pad_left, texts).equals(expected)
+    check(pad_left, tuple(map(tuple, texts))).equals(expected, note="any sequences will do")
+
+
+def test_evaluation_mode(check: Check) -> None:
+    """Within it nothing is dropped and no graph is kept; afterwards each module is as it was, also after an error."""
+    model = nn.Sequential(nn.Dropout(0.5), nn.Sequential(nn.Dropout(0.5)), nn.Linear(4, 4))
+    model[1].eval()
+    before = [module.training for module in model.modules()]
+
+    def inside() -> tuple[list[bool], bool]:
+        with evaluation_mode(model):
+            return [module.training for module in model.modules()], model(torch.ones(2, 4)).requires_grad
+
+    def failing() -> list[bool]:
+        try:
+            with evaluation_mode(model):
+                raise KeyError
+        except KeyError:
+            return [module.training for module in model.modules()]
+
+    check.run("within evaluation_mode(model): training of its modules, and whether there is a graph", inside).equals(
+        ([False] * len(before), False)
+    )
+    after = check.run(
+        "after evaluation_mode(model): training of its modules", lambda: [m.training for m in model.modules()]
+    )
+    after.equals(before, note="what was in evaluation by itself stays there")
+    check.run("after an error within evaluation_mode(model): training of its modules", failing).equals(before)
+
+
+def test_by_hand(check: Check) -> None:
+    """A model that counts to 7 and begins again: it goes on from 2, and from 5, 6."""
+    check(generate, _counting(8), [[2], [5, 6]], max_new_tokens=3).equals([[3, 4, 5], [7, 0, 1]])
+    check(generate, _counting(8), [[2], [5, 6]], max_new_tokens=3, cached=False).equals([[3, 4, 5], [7, 0, 1]])
+
+
+def test_stop_tokens(check: Check) -> None:
+    """A text ends with whichever stop token comes first, and the others go on; one in the prompt stops nothing."""
+    model = _counting(8)
+    answer = check(generate, model, [[0], [5], [2, 7], [3]], max_new_tokens=5, stop_tokens=[7, 3])
+    answer.equals([[1, 2, 3], [6, 7], [0, 1, 2, 3], [4, 5, 6, 7]])
+    check(generate, model, [[6], [6]], max_new_tokens=5, stop_tokens={7}).equals([[7], [7]])
+
+
+def test_greedy_as_transformers(check: Check) -> None:
+    """The likeliest tokens are those that transformers' `generate` writes, with stop tokens and without."""
+    model, twin, [prompt], [expected] = _with_texts(check, [check.draw.size()], 10)
+    theirs = twin.generate(torch.tensor([prompt]), max_new_tokens=10, do_sample=False, pad_token_id=0)
+    check(generate, model, [prompt], max_new_tokens=10).equals([theirs[0, len(prompt) :].tolist()])
+    stops = [expected[check.draw.integer(3, 9)], expected[-1]]
+    theirs = twin.generate(
+        torch.tensor([prompt]), max_new_tokens=10, do_sample=False, pad_token_id=0, eos_token_id=stops
+    )
+    answer = check(generate, model, [prompt], max_new_tokens=10, stop_tokens=stops)
+    answer.equals([theirs[0, len(prompt) :].tolist()])
+
+
+def test_batch_as_one_at_a_time(check: Check) -> None:
+    """Prompts of unequal length get what each would get alone, with a cache and without; some stop early."""
+    model, _, prompts, expected = _with_texts(check, [3, 1, 7, 4], 9)
+    for cached in (True, False):
+        check(generate, model, prompts, max_new_tokens=9, cached=cached).equals(expected)
+    stops = [expected[0][2], expected[3][4]]
+    for cached in (True, False):
+        answer = check(generate, model, prompts, max_new_tokens=9, stop_tokens=stops, cached=cached)
+        answer.equals([_cut(text, stops) for text in expected])
+
+
+def test_filters_as_transformers(check: Check) -> None:
+    """Filters see prompt and new tokens, and no padding: a repetition penalty does what it does in transformers."""
+    model, twin, prompts, expected = _with_texts(check, [2, 5, 1], 8, penalty=3.0)
+    theirs = twin.generate(
+        torch.tensor(prompts[1:2]), max_new_tokens=8, do_sample=False, pad_token_id=0, repetition_penalty=3.0
+    )
+    answer = check(generate, model, prompts[1:2], max_new_tokens=8, filters=[RepetitionPenalty(3.0)])
+    answer.equals(theirs[:, 5:].tolist())
+    answer = check(generate, model, prompts, max_new_tokens=8, filters=[RepetitionPenalty(3.0)])
+    answer.equals(expected, note="of each prompt what it gets alone")
+
+
+def test_what_filters_see(check: Check) -> None:
+    """A filter is given the text so far, with padding before it, and the logits of one token for each text."""
+    seen: list[tuple[list[int], list[list[int]]]] = []
+
+    def spy(logits: Tensor, tokens: Tensor) -> Tensor:
+        seen.append((list(logits.shape), [[max(token, PADDING) for token in row] for row in tokens.tolist()]))
+        return logits
+
+    prompt = [4, 5]
+    answers = [check(generate, _counting(8), [[1, 2, 3], prompt], max_new_tokens=1, filters=[spy])]
+    answers.append(check(generate, _counting(8), [prompt], max_new_tokens=2, filters=[spy]))
+    if any(answer.failed for answer in answers):
+        return
+    whole = [([2, 8], [[1, 2, 3], [PADDING, 4, 5]]), ([1, 8], [[4, 5]]), ([1, 8], [[4, 5, 6]])]
+    check.run("what a filter was given: the logits' shape, and the tokens", lambda: seen).equals(whole)
+
+
+def test_what_the_model_reads(check: Check) -> None:
+    """With a cache all prompts once, then each new token once; without it the whole text; after the last stop nothing."""
+    for cached, widths in ((True, [3, 1, 1, 1]), (False, [3, 4, 5, 6])):
+        model = _counting(8)
+        answer = check(generate, model, [[0, 1, 2], [3]], max_new_tokens=4, cached=cached)
+        read = [width for _, width in model.read]
+        answer.satisfies(read == widths, got=f"texts are read in pieces of {read} tokens", expected=f"{widths}")
+    model = _counting(8)
+    answer = check(generate, model, [[0, 1, 2], [3]], max_new_tokens=6, stop_tokens=[4])
+    calls = len(model.read)
+    answer.satisfies(calls == 2, got=f"{calls} calls of the model", expected="2: the texts have 1 and 2 new tokens")
+
+
+def _bound(count: int, probability: float) -> float:
+    """How far a count may be from its mean: Bernstein's inequality, 1e-8 for each side of one count."""
+    level = math.log(1e8)
+    variance = count * probability * (1 - probability)
+    return level / 3 + math.sqrt(level**2 / 9 + 2 * level * variance)
+
+
+def test_sampling(check: Check) -> None:
+    """Sampled pairs of tokens come as often as the model says, also through filters; greedy is another thing."""
+    count, size = 2000, 4
+    model = _table(check.draw.normal(size, size, dtype=torch.float64))
+    logits = model.logits(torch.eye(size, dtype=torch.float64))
+    kept = logits.masked_fill(logits < logits.topk(3, dim=-1).values[:, -1:], -math.inf)
+    for filters, chain in (((), logits.softmax(dim=-1)), ((TopK(3), Temperature(0.5)), (kept * 2).softmax(dim=-1))):
+        generator = torch.Generator().manual_seed(check.draw.seed())
+        options: dict[str, Any] = {"sampling": True, "filters": filters, "generator": generator}
+        call = f"generate(model, {count} times [1], max_new_tokens=2, sampling=True, filters={list(filters)})"
+        answer = check.run(call, partial(generate, model, [[1]] * count, max_new_tokens=2, **options))
+        pairs = [tuple(pair) for pair in answer.value]
+        for first, second in itertools.product(range(size), repeat=2):
+            probability = float(chain[1, first] * chain[first, second])
+            found, bound = pairs.count((first, second)), _bound(count, probability) if probability else 0.0
+            answer.satisfies(
+                abs(found - count * probability) <= bound,
+                got=f"{found} of {count} are [{first}, {second}]",
+                expected=f"{count * probability:.1f}, up to {bound:.1f}",
+            )
+
+
+def test_generator(check: Check) -> None:
+    """The same seed gives the same texts, and torch's global generator is left alone."""
+    model = _table(check.draw.normal(9, 9), 64)
+    seed, before = check.draw.seed(), torch.get_rng_state()
+
+    def texts() -> list[list[int]]:
+        generator = torch.Generator().manual_seed(seed)
+        new: list[list[int]] = generate(model, [[1], [2, 3]], max_new_tokens=40, sampling=True, generator=generator)
+        return new
+
+    first = check.run("generate(model, [[1], [2, 3]], max_new_tokens=40, sampling=True, generator=generator)", texts)
+    again = check.run("the same with a generator of the same seed", texts)
+    # Two of 80 tokens that are drawn independently would agree with a chance far below 1e-6.
+    again.equals(first.value)
+    untouched = torch.equal(torch.get_rng_state(), before)
+    torch.set_rng_state(before)
+    again.satisfies(untouched, got="torch's global generator has moved on", expected="it is as it was")
+
+
+def test_stream_as_generate(check: Check) -> None:
+    """A stream gives the tokens of `generate`, one by one, up to the stop token, with a cache and without."""
+    model, _, [prompt], [expected] = _with_texts(check, [4], 9)
+    stop = expected[4]
+    for cached in (True, False):
+        options: dict[str, Any] = {"max_new_tokens": 9, "stop_tokens": [stop], "cached": cached}
+        answer = check.run(
+            f"list(stream(model, {prompt}, {options}))", partial(_listed(stream), model, prompt, **options)
+        )
+        answer.equals(_cut(expected, [stop]))
+
+
+def test_stream_is_lazy(check: Check) -> None:
+    """After the first token the model has been called once, and after the second twice."""
+    model = _counting(8)
+
+    def calls() -> list[int]:
+        counts = []
+        for _ in zip(range(3), stream(model, [1], max_new_tokens=6), strict=False):
+            counts.append(len(model.read))
+        return counts
+
+    check.run("calls of the model when the first three tokens of a stream are there", calls).equals([1, 2, 3])
+
+
+def test_stream_leaves_no_trace(check: Check) -> None:
+    """While the caller has a token, the model is in its own mode and gradients are on; so too when the caller leaves."""
+    model = _counting(8)
+
+    def between() -> tuple[bool, bool, bool]:
+        tokens = stream(model, [1], max_new_tokens=6)
+        try:
+            next(tokens)
+            return model.training, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        finally:
+            getattr(tokens, "close", list)()
+
+    state = check.run("between two tokens of a stream: training, gradients, inference mode", between)
+    state.equals((True, True, False))
+    check.run("after a stream that was left: training", lambda: model.training).equals(True)
+
+
+def test_mode(check: Check) -> None:
+    """A model in training writes without dropout, and is in training afterwards, also if a filter fails."""
+    model, _, prompts, expected = _with_texts(check, [3, 5], 6, dropout=0.5)
+    check(generate, model, prompts, max_new_tokens=6).equals(expected)
+    check.run("after generate(model, ...): training", lambda: model.training).equals(True)
+
+    def broken(logits: Tensor, tokens: Tensor) -> Tensor:
+        raise KeyError("a filter that fails")
+
+    def failing() -> bool:
+        try:
+            generate(model, prompts, max_new_tokens=6, filters=[broken])
+        except KeyError:
+            return bool(model.training)
+        return False
+
+    check.run("after generate(model, ...) with a filter that fails: training", failing).equals(True)
+
+
+def test_edges(check: Check) -> None:
+    """One token from one token; up to the last position; no prompts at all; float32 as well as float64."""
+    check(generate, _counting(3), [[2]], max_new_tokens=1).equals([[0]])
+    check(generate, _counting(8, 6), [[0, 1, 2], [5]], max_new_tokens=3).equals([[3, 4, 5], [6, 7, 0]])
+    check(generate, _counting(8), [], max_new_tokens=3).equals([])
+    model, _, [prompt], [expected] = _with_texts(check, [CONTEXT - 5], 5)
+    check(generate, model.float(), [tuple(prompt)], max_new_tokens=5).equals([expected])
+
+
+def test_refuses(check: Check) -> None:
+    """An empty prompt, a token that does not exist, too long a text and no tokens to write are refused by number."""
+    model = _counting(8, 6)
+    check.raises(ValueError, generate, model, [[1], []], max_new_tokens=2, naming=("1", "empty"))
+    check.raises(ValueError, generate, model, [[1], [2], [3, -1]], max_new_tokens=2, naming=("2", "-1"))
+    check.raises(ValueError, generate, model, [[1, 8]], max_new_tokens=2, naming=("0", "8"))
+    check.raises(ValueError, generate, model, [[1], [2, 3, 4, 5]], max_new_tokens=3, naming=("1", "4", "3", "6"))
+    check.raises(ValueError, generate, model, [[1]], max_new_tokens=0, naming=("max_new_tokens", "0"))
+
+
+def test_stream_refuses(check: Check) -> None:
+    """A stream refuses the same, at the call: not when its first token is asked for."""
+    model = _counting(8, 6)
+    check.raises(ValueError, stream, model, [], max_new_tokens=2, naming="empty")
+    check.raises(ValueError, stream, model, [3, -1], max_new_tokens=2, naming="-1")
+    check.raises(ValueError, stream, model, [2, 3, 4, 5], max_new_tokens=3, naming=("4", "3", "6"))
+    check.raises(ValueError, stream, model, [1], max_new_tokens=-2, naming=("max_new_tokens", "-2"))
