@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -1049,8 +1050,9 @@ def _in_two_processes(folder: Path, seed: int) -> list[dict[str, Any]]:
     ]
     for process in processes:
         process.start()
+    deadline = time.monotonic() + 25
     for process in processes:
-        process.join(20)
+        process.join(max(deadline - time.monotonic(), 0.0))
         if process.is_alive():  # it waits for the other one
             process.kill()
             process.join()
