@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import ROOT, capstone, catalogue, record, reports, stubs, trees
+from . import ROOT, capstone, catalogue, corpus, record, reports, stubs, trees
 from .catalogue import Catalogue, Sprint, Task
 from .screen import Screen, points
 from .verdicts import TaskResult
@@ -327,7 +327,9 @@ def _capstone(course: Catalogue, screen: Screen, options: argparse.Namespace) ->
     if options.checkpoint:
         return capstone.go_on(course, screen, known, options.checkpoint, options.prompt, options.tokens, options.seed)
     data = str(Path(options.data).resolve()) if options.data else ""
-    digest = capstone.digest_of(Path(data)) if data else ""
+    if data and not Path(data).exists():
+        raise Problem(f"{options.data}: no such file or folder")
+    digest = capstone.digest_of(Path(data)) if data else corpus.edition()
     steps = capstone.PRESETS[options.preset].steps
     settings = capstone.Settings(options.preset, steps, options.seed, data, digest)
     try:

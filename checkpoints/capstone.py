@@ -6,6 +6,7 @@ write: one story by sampling, one by beam search. Whatever has passed is the lea
 
 import ast
 import contextlib
+import ctypes
 import dataclasses
 import hashlib
 import importlib
@@ -31,7 +32,26 @@ if TYPE_CHECKING:
 
 RUNS = ROOT / "checkpoints" / "capstone"
 END = "<|endoftext|>"
-SPRINTS = ("gpt2", "training", "generation")  # whose every task the capstone uses, with all that they stand on
+PIECES = (  # what the program calls itself; the rest is what these stand on
+    "basics/environment",
+    "datasets/builtin",
+    "datasets/loader",
+    "attention/patterns",
+    "attention/scaled_dot_product",
+    "gpt2/configuration",
+    "gpt2/model",
+    "gpt2/pretrained",
+    "gpt2/tokenizer",
+    "training/checkpointing",
+    "training/data",
+    "training/loop",
+    "training/optimizer",
+    "training/schedule",
+    "generation/beam_search",
+    "generation/decoding",
+    "generation/evaluation",
+    "generation/strategies",
+)
 
 
 class CapstoneError(Exception):
@@ -56,7 +76,7 @@ class Preset:
 
 PRESETS = {
     "quick": Preset(64, 2, 2, steps=200, held_out=200, samples=50, about="to see that all of it works: a minute"),
-    "standard": Preset(128, 4, 4, steps=1600, about="within a few per cent of the floor: five minutes"),
+    "standard": Preset(128, 4, 4, steps=1400, about="within a few per cent of the floor: five minutes"),
     "long": Preset(192, 6, 6, steps=6000, about="as close as a laptop gets in an hour"),
 }
 
@@ -68,8 +88,8 @@ class Settings:
     preset: str
     steps: int
     seed: int
-    data: str  # path of the learner's own text; "" for the stories
-    digest: str  # of that text
+    data: str  # the path of the learner's own text; "" for the stories
+    digest: str  # of that text, or of the stories' grammar
 
 
 # Whose code it is
@@ -93,11 +113,9 @@ def piece(name: str) -> Any:
 
 
 def running(course: Catalogue) -> list[Task]:
-    """The tasks whose code the capstone runs."""
-    needed: set[str] = set()
-    for sprint in course.sprints:
-        for task in sprint.tasks if sprint.name in SPRINTS else ():
-            needed |= {task.id, *(other.id for other in trees.dependencies(task, course))}
+    """The tasks whose code the capstone runs: what it calls itself, and what that stands on."""
+    called = [course.task(name) for name in PIECES]
+    needed = {task.id for piece in called for task in (piece, *trees.dependencies(piece, course))}
     return [task for task in course.tasks() if task.id in needed]
 
 
@@ -151,7 +169,10 @@ def read_texts(settings: Settings, preset: Preset, folder: Path) -> Texts:
         documents = corpus.dataset(size, settings.seed, cache_dir=folder / "documents")
         share = preset.held_out / size
     else:
-        documents = datasets.Dataset.from_dict({"text": list(own_texts(Path(settings.data)))})
+        passages = list(own_texts(Path(settings.data)))
+        if len(set(passages)) < 2:
+            raise CapstoneError(f"{settings.data}: there must be at least two different paragraphs, one to be held out")
+        documents = datasets.Dataset.from_dict({"text": passages})
         share = 0.05
     train, held_out = piece("training/data").split_documents(documents, share, seed=settings.seed)
     return Texts(train, held_out, None if settings.data else corpus.log_probability)
@@ -302,18 +323,18 @@ class Capstone:
             ),
             config,
             schedule=self.schedule(steps),
-            validation=list(loader.make_data_loader(self.held_out_rows, 64, collate=collate)),
+            validation=list(itertools.islice(loader.make_data_loader(self.held_out_rows, 64, collate=collate), 4)),
             store=piece("training/checkpointing").CheckpointStore(self.folder / "checkpoints"),
             listeners=listeners,
         )
 
     def schedule(self, steps: int) -> Callable[[int], float]:
-        """Up within the first steps, level, and down over the second half."""
+        """Up within the first steps, and down in a straight line over all the others."""
         return partial(
             piece("training/schedule").warmup_stable_decay,
             warmup_steps=min(50, steps // 10),
             total_steps=steps,
-            decay_steps=steps * 6 // 10,
+            decay_steps=steps - min(50, steps // 10),
         )
 
     def train(self) -> None:
@@ -411,7 +432,7 @@ class Capstone:
         drawn = {
             "loss": plots.loss_curve(self.history, self.floor, self.baselines),
             "schedule": piece("training/schedule").plot_schedule(
-                {"warm-up, stable, decay": self.schedule(steps)}, steps
+                {"warm-up and linear decay": self.schedule(steps)}, steps
             ),
         }
         tokens = [self.end, *self.encode(self.sampled)][:40]
@@ -528,12 +549,26 @@ def faster_dtype(device: "torch.device") -> "torch.dtype | None":
     return torch.bfloat16 if times[torch.bfloat16] < times[torch.float32] else None
 
 
+def keep_memory() -> None:
+    """Let the C library keep freed memory for the next tensor, where it can be told to (glibc, on Linux).
+
+    Else it gives every large tensor back to the system at once, which clears each page of the next one anew: that can
+    take as long as the arithmetic.
+    """
+    threshold, trim = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD in malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libc.so.6")
+        library.mallopt(threshold, 2**30)
+        library.mallopt(trim, 2**31 - 1)
+
+
 def run(
     course: Catalogue, screen: Screen, known: Record, settings: Settings, minutes: float | None, fresh: bool
 ) -> int:
     """The whole program; returns the exit status."""
     from filelock import FileLock
 
+    keep_memory()
     own = use_pieces(course, known)
     first = int(os.environ.get("RANK", "0")) == 0  # under torchrun, one process speaks for all
     screen.console.quiet = not first
@@ -544,8 +579,9 @@ def run(
         if fresh and first:
             _empty(folder)
         capstone = Capstone(screen, _settled(screen, settings, minutes, folder), folder)
-        capstone.prepare()
-    with _named_line(screen):
+        with _named_line():
+            capstone.prepare()
+    with _named_line():
         capstone.train()
         if not first:
             return 0
@@ -568,7 +604,8 @@ def _settled(screen: Screen, settings: Settings, minutes: float | None, folder: 
         begun = Settings(**json.loads(path.read_text(encoding="utf-8")))
         if dataclasses.replace(begun, steps=settings.steps) != settings:
             raise CapstoneError(
-                f"{settings.data} has changed since {_shown(folder)} was begun: give --fresh to begin anew"
+                f"{settings.data or 'the grammar of the stories'} has changed since {_shown(folder)} was begun: "
+                "--fresh begins anew"
             )
         if minutes is not None or begun.steps != settings.steps:
             screen.line(f"going on with the {begun.steps} steps that were begun (--fresh begins anew)", "yellow")
@@ -629,7 +666,7 @@ def go_on(course: Catalogue, screen: Screen, known: Record, folder: str, prompt:
 
 
 @contextlib.contextmanager
-def _named_line(screen: Screen) -> Iterator[None]:
+def _named_line() -> Iterator[None]:
     """An exception out of a piece is told by its line, not by a traceback through the course."""
     from .crashes import first_line, line_of
 

@@ -8,6 +8,7 @@ What must be remembered: who lives where and has which thing (told at the start,
 sentences later), who holds the thing at the moment, where it is hidden, whom a pronoun stands for.
 """
 
+import hashlib
 import itertools
 import math
 import os
@@ -15,6 +16,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # importing it takes a second
@@ -48,9 +50,8 @@ class Lexicon:
         "a badger", "a bear", "a fox", "a frog", "a goose", "a hare", "a mole", "a mouse", "an otter", "an owl",
     )  # fmt: skip
     homes: Sequence[str] = (
-        "above the harbour", "at the old mill", "behind the church", "below the tower", "beside the lake",
-        "beyond the red gate", "by the stone bridge", "in the deep valley", "near the forest", "next to the bakery",
-        "on the green hill", "under the tall oak",
+        "Alderby", "Birchfield", "Claymoor", "Dunham", "Elmstead", "Fernhill", "Greywater", "Hazelwood", "Kingsbarn",
+        "Longmead", "Millbrook", "Northgate", "Oakhurst", "Pinecliff", "Stonewell", "Thornbury",
     )  # fmt: skip
     qualities: Sequence[str] = (
         "a blue", "a broken", "a golden", "a green", "a heavy", "a red", "a silver", "a tiny", "a wooden", "an old",
@@ -64,6 +65,7 @@ class Lexicon:
     foods: Sequence[str] = ("berries", "bread", "cheese", "honey", "nuts", "porridge", "soup")
     moods: Sequence[str] = ("happy", "hungry", "proud", "sad", "tired")
     weather: Sequence[str] = ("A cold wind blew", "It began to snow", "The sun came out", "Thunder rolled far away")
+    turns: Sequence[str] = ("Soon", "Later", "At last")
     evenings: Sequence[str] = ("At dusk", "At night", "When the moon rose")
     shortest: int = 3  # how many sentences the middle has
     longest: int = 5
@@ -115,6 +117,11 @@ def log_probability(text: str, lexicon: Lexicon = LEXICON) -> float:
     return parse(text, lexicon).log_probability
 
 
+def edition() -> str:
+    """A digest of the grammar: another one tells other stories of the same seed."""
+    return hashlib.blake2b(Path(__file__).read_bytes(), digest_size=8).hexdigest()
+
+
 def dataset(size: int, seed: int, start: int = 0, cache_dir: str | os.PathLike[str] | None = None) -> "Dataset":
     """Put stories into a `datasets.Dataset` with the columns "text" and "log_probability", which is kept on disk.
 
@@ -147,13 +154,14 @@ def _features() -> Any:
     return datasets.Features({"text": datasets.Value("string"), "log_probability": datasets.Value("float64")})
 
 
-def _numbers(size: int, seed: int, start: int) -> dict[str, int]:
+def _numbers(size: int, seed: int, start: int) -> dict[str, Any]:
     if size < 0:
         raise ValueError(f"size must be at least 0, got {size}")
-    return {"size": size, "seed": seed, "start": start}
+    # `datasets` takes equal arguments for equal rows, and gives what it has kept.
+    return {"size": size, "seed": seed, "start": start, "edition": edition()}
 
 
-def _rows(size: int, seed: int, start: int) -> Iterator[dict[str, Any]]:
+def _rows(size: int, seed: int, start: int, edition: str) -> Iterator[dict[str, Any]]:
     for made in itertools.islice(stories(seed, start), size):
         yield {"text": made.text, "log_probability": made.log_probability}
 
@@ -168,16 +176,19 @@ class Walk(ABC):
     def choose(self, alternatives: Mapping[str, float]) -> str:
         """Take one of several texts, of which none begins with another; the weights need not sum to 1."""
         taken = self.take(alternatives)
-        self.log_probability += math.log(alternatives[taken] / math.fsum(alternatives.values()))
+        self.log_probability += math.log(alternatives[taken] / sum(alternatives.values()))
         self.choices.append(taken)
         return taken
 
     def one_of(self, words: Sequence[str]) -> str:
         """Take one of several texts that are equally likely."""
-        return self.choose(dict.fromkeys(words, 1.0))
+        taken = self.take(words)
+        self.log_probability -= math.log(len(words))
+        self.choices.append(taken)
+        return taken
 
     @abstractmethod
-    def take(self, alternatives: Mapping[str, float]) -> str:
+    def take(self, alternatives: Mapping[str, float] | Sequence[str]) -> str:
         """Go on with one of the alternatives."""
 
     @abstractmethod
@@ -193,9 +204,10 @@ class Dice(Walk):
         self.parts: list[str] = []
         self._generator = generator
 
-    def take(self, alternatives: Mapping[str, float]) -> str:
+    def take(self, alternatives: Mapping[str, float] | Sequence[str]) -> str:
         """One of them, by lot."""
-        taken = self._generator.choices(list(alternatives), list(alternatives.values()))[0]
+        weights = list(alternatives.values()) if isinstance(alternatives, Mapping) else None
+        taken = self._generator.choices(list(alternatives), weights)[0]
         self.parts.append(taken)
         return taken
 
@@ -212,7 +224,7 @@ class Reader(Walk):
         self.text = text
         self.position = 0
 
-    def take(self, alternatives: Mapping[str, float]) -> str:
+    def take(self, alternatives: Mapping[str, float] | Sequence[str]) -> str:
         """The one that stands here."""
         for alternative in alternatives:
             if self.text.startswith(alternative, self.position):
@@ -250,6 +262,10 @@ class _Person:
         return "her" if self.she else "him"
 
     @property
+    def mentions(self) -> tuple[str, str]:
+        return self.name, self.pronoun
+
+    @property
     def possessive(self) -> str:
         return "her" if self.she else "his"
 
@@ -272,25 +288,20 @@ class _Scene:
 def tell(walk: Walk, lexicon: Lexicon = LEXICON) -> None:
     """Tell one story: the grammar."""
     scene = _beginning(walk, lexicon)
-    subjects = {}
-    for person in (scene.hero, scene.friend):
-        for mention in (person.name, person.pronoun):
-            subjects[mention[0].upper() + mention[1:]] = subjects[f"Then {mention}"] = person
     for count in range(lexicon.longest + 1):
-        starts = {}
-        if count < lexicon.longest:
-            starts = {start: 0.05 if start.startswith("Then") else 0.15 for start in subjects}
-            starts |= dict.fromkeys(lexicon.weather, 0.2 / len(lexicon.weather))
+        starts = _starts(scene, lexicon) if count < lexicon.longest else {}
         if count >= lexicon.shortest:
             starts |= dict.fromkeys(lexicon.evenings, 0.4 / len(lexicon.evenings))
         walk.say(" ")
         start = walk.choose(starts)
-        if start in subjects:
-            _event(walk, lexicon, scene, subjects[start])
-        elif start in lexicon.weather:
-            walk.say(".")
-        else:
+        if start in lexicon.evenings:
             break
+        if start in lexicon.weather:
+            walk.say(".")
+        elif start in lexicon.turns:
+            _turn(walk, lexicon, scene, start)
+        else:
+            _deed(walk, lexicon, scene, start)
     _ending(walk, scene)
 
 
@@ -301,12 +312,12 @@ def _beginning(walk: Walk, lexicon: Lexicon) -> _Scene:
         kind = walk.one_of(lexicon.kinds)
         walk.say(" called ")
         name = walk.one_of([*lexicon.women, *lexicon.men])
-        walk.say(", who lived ")
+        walk.say(", who lived in ")
     else:
         name = walk.one_of([*lexicon.women, *lexicon.men])
         walk.say(", ")
         kind = walk.one_of(lexicon.kinds)
-        walk.say(" from a house ")
+        walk.say(" from ")
     hero = _Person(name, name in lexicon.women, kind, walk.one_of(lexicon.homes))
     walk.say(". ")
     walk.choose({
@@ -323,48 +334,65 @@ def _beginning(walk: Walk, lexicon: Lexicon) -> _Scene:
     name = walk.one_of(lexicon.men if hero.she else lexicon.women)
     walk.say(", ")
     kind = walk.one_of(lexicon.kinds)
-    walk.say(" who lived ")
+    walk.say(" who lived in ")
     friend = _Person(name, not hero.she, kind, walk.one_of(lexicon.homes))
     walk.say(".")
     return _Scene(hero, friend, quality.split(" ", 1)[1], thing, holder=hero)
 
 
-def _event(walk: Walk, lexicon: Lexicon, scene: _Scene, person: _Person) -> None:
-    """What one of them does: what can be done with the thing depends on who has it."""
+def _starts(scene: _Scene, lexicon: Lexicon) -> dict[str, float]:
+    """How a sentence of the middle may begin: with somebody, with the weather, or with a turn in the thing's fate."""
+    people = (scene.hero, scene.friend)
+    starts = {start: 0.1 for person in people for start in (person.name, person.pronoun.capitalize())}
+    starts |= dict.fromkeys(lexicon.weather, 0.15 / len(lexicon.weather))
+    soon, later, finally_ = lexicon.turns
+    return starts | ({finally_: 0.3} if scene.spot else {soon: 0.25, later: 0.2})
+
+
+def _deed(walk: Walk, lexicon: Lexicon, scene: _Scene, start: str) -> None:
+    """What somebody does that changes nothing."""
+    person = scene.hero if start in (scene.hero.name, scene.hero.pronoun.capitalize()) else scene.friend
     other = scene.other(person)
-    thing = f"the {scene.thing}"
-    if scene.spot:
-        deeds = {f" found {thing} ": 0.4, f" looked for {thing} in vain.": 0.2}
-    elif scene.holder is person:
-        deeds = {
-            f" gave {thing} to {other.name}.": 0.2,
-            f" gave {other.object} {thing}.": 0.2,
-            f" showed {other.name} {thing}.": 0.1,
-            f" hid {thing} ": 0.1,
-        }
+    deeds = {" walked to ": lexicon.goals, " ate some ": lexicon.foods, " was ": lexicon.moods}
+    asked = f" asked {other.name} about "
+    deed = walk.choose({asked: 1.0, **dict.fromkeys(deeds, 1.0)})
+    if deed == asked:
+        walk.say(other.home)
     else:
-        deeds = {
-            f" took {thing} from {other.name}.": 0.2,
-            f" asked {other.name} for {thing}, and {other.pronoun} gave it to {person.object}.": 0.2,
-            f" asked {other.name} for {thing}, but {other.pronoun} kept it.": 0.2,
-        }
-    deeds |= {" walked to ": 0.1, " ate some ": 0.1, " was ": 0.1, f" told {other.name} about the house ": 0.1}
-    deed = walk.choose(deeds)
-    if deed.startswith(" gave"):
-        scene.holder = other
-    elif deed.startswith(" took") or deed.endswith(f"gave it to {person.object}."):
-        scene.holder = person
-    elif deed.startswith(" found"):
-        walk.say(f"{scene.spot}.")
-        scene.holder, scene.spot = person, ""
-    elif deed.startswith(" hid"):
-        scene.spot = walk.one_of(lexicon.spots)
-        walk.say(".")
-    elif deed.startswith(" told"):
-        walk.say(f"{person.home}.")
-    elif not deed.endswith("."):
-        walk.one_of({" walked to ": lexicon.goals, " ate some ": lexicon.foods, " was ": lexicon.moods}[deed])
-        walk.say(".")
+        walk.one_of(deeds[deed])
+    walk.say(".")
+
+
+def _turn(walk: Walk, lexicon: Lexicon, scene: _Scene, start: str) -> None:
+    """What becomes of the thing: who has it decides who can do what."""
+    soon, later, _ = lexicon.turns
+    thing = f"the {scene.thing}"
+    holder, other = scene.holder, scene.other(scene.holder)
+    walk.say(" ")
+    if start == soon:
+        walk.one_of(holder.mentions)
+        gave = (f" gave {thing} to {other.name}.", f" gave {other.object} {thing}.")
+        deed = walk.choose(
+            {gave[0]: 0.35, gave[1]: 0.35, f" hid {thing} ": 0.15, f" showed {other.name} {thing}.": 0.15}
+        )
+        if deed in gave:
+            scene.holder = other
+        elif deed.startswith(" hid"):
+            scene.spot = walk.one_of(lexicon.spots)
+            walk.say(".")
+    elif start == later:
+        walk.one_of(other.mentions)
+        asked = f" asked {holder.name} for {thing}, "
+        walk.say(asked)
+        if (
+            walk.one_of([f"and {holder.pronoun} gave it to {other.object}.", f"but {holder.pronoun} kept it."])[0]
+            == "a"
+        ):
+            scene.holder = other
+    else:
+        finder = scene.hero if walk.one_of([scene.hero.name, scene.friend.name]) == scene.hero.name else scene.friend
+        walk.say(f" found {thing} {scene.spot} and gave it to {scene.other(finder).name}.")
+        scene.holder, scene.spot = scene.other(finder), ""
 
 
 def _ending(walk: Walk, scene: _Scene) -> None:
@@ -372,7 +400,7 @@ def _ending(walk: Walk, scene: _Scene) -> None:
     walk.say(" ")
     first = scene.hero if walk.one_of([scene.hero.name, scene.friend.name]) == scene.hero.name else scene.friend
     second = scene.other(first)
-    walk.say(f" went home to the house {first.home}, and {second.name} to the house {second.home}. ")
+    walk.say(f" went home to {first.home}, and {second.name} to {second.home}. ")
     if scene.spot:
         walk.say(f"The {scene.quality} {scene.thing} was still {scene.spot}, and only {scene.holder.name} knew.")
     else:

@@ -31,6 +31,7 @@ class BPETokenizer:
     (126), 161 to 172 and 174 to 255; then the others, 0 to 32, 127 to 160 and 173. So 0 is "!" and 220 the blank.
     Token 256 + k is made by merge k. The special tokens come last, in the order given.
 
+    Training and encoding are written here; tiktoken comes in where `to_tiktoken` hands the merges over, and not before.
     A tokenizer can be pickled.
 
     Args:
@@ -41,7 +42,7 @@ class BPETokenizer:
             nothing is ever joined across a cut. It must match any character.
 
     Attributes:
-        merges: as given, as a tuple of tuples.
+        merges: as given, as a tuple of pairs.
         special_tokens: dict from a special token's name to its number.
         pattern: as given.
 
@@ -182,12 +183,15 @@ class BPETokenizer:
 
         Raises:
             FileNotFoundError: one of the files is not there; the message names it.
-            ValueError: a file is damaged; the message names it. `vocab.json`: it is no UTF-8, no JSON, no object, or a
-                token's number is not the one that the merges give it (the message has the token as it is written
-                there), or the numbers of the special tokens do not follow. `merges.txt`: it is no UTF-8; it has not as
-                many merges as its first line says, if that does; a line has not two parts, or one with a character
-                that is no byte's (the message has the line's number, from 1); or the merges are none, as
-                `BPETokenizer` says.
+            ValueError: a file is damaged; the message names it.
+
+                - `vocab.json` is no UTF-8, no JSON, or no object of whole numbers. Or a token is missing, or its number
+                  is not the one that the merges give it, or those of the special tokens do not follow: the message
+                  has the token as it is written there.
+                - `merges.txt` is no UTF-8. Or a line has not two parts, or one with a character that stands for no
+                  byte: the line, counted from 1 and written as in "line 3". Or there are more or fewer merges than the
+                  first line says. Where that says nothing, as in the published file, lines are lost if `vocab.json` has
+                  a token that no merge makes and that two others would make. Or `BPETokenizer` refuses the merges.
         """
         raise NotImplementedError("gpt2/tokenizer: BPETokenizer.load")
 
@@ -241,12 +245,13 @@ def load_tokenizer(source: str | os.PathLike[str]) -> BPETokenizer:
 
     Args:
         source: a folder, as `BPETokenizer.load` reads it; or a name in `gpt2/configuration`'s PRESETS, whose files are
-            taken from where Hugging Face's hub keeps them on this machine, or else fetched from it. All four have the
+            taken from where `huggingface_hub` keeps them on this machine, or else fetched by it. All four have the
             same vocabulary, with one special token, "<|endoftext|>", the last: 50256.
 
     Raises:
         FileNotFoundError: `source` is no folder and no such name: the message has it, and the names. Or it is one, and
             the files are neither here nor can be fetched: the message names them, and says that a folder can be given.
+            That is known within seconds: a hub that does not answer is not asked again.
         FileNotFoundError, ValueError: as `BPETokenizer.load`.
     """
     raise NotImplementedError("gpt2/tokenizer: load_tokenizer")

@@ -12,6 +12,7 @@ Symbols: E the token `end_of_text`, T the most tokens a model sees at once (`con
 """
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial

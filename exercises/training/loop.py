@@ -39,7 +39,9 @@ Batch = tuple[Tensor, Tensor]  # inputs and targets, both (B, T) int64; a target
 class Batches(Protocol):
     """What gives batches: a pass over them, as often as one is asked for."""
 
-                                         raise NotImplementedError("training/loop: Batches.__iter__")
+    def __iter__(self) -> Iterator[Any]:
+        """Begin a pass."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ class Trainer:
     one process. Only rank 0 saves and calls `listeners`; `save`, `state_dict` and `evaluate` are to be called in all.
 
     Args:
-        model: of tokens (B, T) to logits (B, T, V); it stays where it is, and batches are brought to it.
+        model: of tokens (B, T) to logits (B, T, V). It stays where it is, and batches are brought to it; under
+            `torchrun` a model on a GPU is moved to the process's own.
         optimizers: one or several, of its parameters.
         batches: a `BatchLoader`, a `DataLoader`, or a list of batches: pairs of inputs and targets (B, T), int64. If it
             or its `sampler` has an `epoch`, which decides the order of the next pass, that is set.
@@ -223,16 +226,27 @@ class ProgressBar:
     def __init__(
         self, total_steps: int, *, floor: float | None = None, console: rich.console.Console | None = None
     ) -> None:
-        raise NotImplementedError("training/loop: ProgressBar.__init__")
+        self._floor = "" if floor is None else f" (floor {floor:.3f})"
+        self._bar = rich.progress.Progress(
+            rich.progress.TextColumn("step {task.completed:.0f} of {task.total:.0f}"),
+            rich.progress.BarColumn(),
+            rich.progress.TextColumn("{task.description}"),
+            rich.progress.TimeRemainingColumn(),
+            console=console,
+        )
+        self._task = self._bar.add_task("", total=total_steps)
 
     def __enter__(self) -> Self:
-        raise NotImplementedError("training/loop: ProgressBar.__enter__")
+        self._bar.start()
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        raise NotImplementedError("training/loop: ProgressBar.__exit__")
+        self._bar.stop()
 
     def __call__(self, progress: Progress) -> None:
         """Draw what is told."""
-        raise NotImplementedError("training/loop: ProgressBar.__call__")
+        held_out = "" if progress.validation_loss is None else f", held out {progress.validation_loss:.3f}"
+        text = f"loss {progress.loss:.3f}{held_out}{self._floor}, {progress.tokens_per_second:,.0f} tokens/s"
+        self._bar.update(self._task, completed=progress.step, description=text)

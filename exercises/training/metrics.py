@@ -4,6 +4,7 @@ Symbols: V the size of the vocabulary; `...` any axes (batch, then time); T the 
 (`embed_dim`), L the number of blocks (`num_layers`).
 """
 
+import functools
 import math
 import sys
 import time
@@ -119,7 +120,7 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
         in float32, if there are no gradients.
 
     Example:
-        >>> one, other = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+        >>> one, other = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
         >>> one.grad, other.grad = torch.tensor([1.0, 2.0]), torch.tensor([2.0])
         >>> gradient_norm([one, other])
         tensor(3.)

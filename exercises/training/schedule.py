@@ -97,7 +97,7 @@ def apply_schedule(optimizer: Optimizer, factor: float) -> None:
         ValueError: `factor` is negative or not finite; the message names it and its value.
 
     Example:
-        >>> optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
         >>> apply_schedule(optimizer, 0.5)
         >>> apply_schedule(optimizer, 0.5)
         >>> optimizer.param_groups[0]["lr"]

@@ -114,9 +114,10 @@ def masked_softmax(scores: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     if mask is None:
         return scores.softmax(dim=-1)
-    # -inf makes a hidden key's weight exactly 0, however low the visible scores are; no finite number does.
-    weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
-    # A row of nothing but -inf comes out as 0/0. Filling it afterwards cuts the NaN out of the gradient too:
-    # `masked_fill` sends no gradient back to what it overwrote, and softmax's own backward then meets only zeros
-    # times NaN, which the first `masked_fill` overwrites once more.
-    return weights.masked_fill(~mask, 0.0)
+    # -inf makes a hidden key's weight exactly 0, however low the visible scores are; no finite number does. It is
+    # added, for the mask is often much smaller than the scores. A row of nothing but -inf would come out as 0/0, and
+    # its gradient with it: such a row keeps its scores, and its weights are made 0 afterwards.
+    visible = mask.any(dim=-1, keepdim=True)  # (..., T, 1)
+    hidden = scores.new_zeros(mask.shape).masked_fill(~mask & visible, float("-inf"))
+    weights = (scores + hidden).softmax(dim=-1)
+    return weights * visible

@@ -38,8 +38,8 @@ def sliding_window_losses(
         context_length: T, at least 1; no more than the model can read.
         stride: from 1 to T; T if None. The smaller, the more context each target has, and the more there is to do:
             with T, windows do not overlap; with 1, each target behind the first T has T tokens before it.
-        batch_size: how many windows the model reads at once, at least 1: at most that many are given to it. It
-            changes nothing but the time and memory needed.
+        batch_size: how many windows the model reads at once, at least 1; the first, and a shorter last one, may go
+            alone. It changes nothing but the time and the memory needed.
 
     Returns:
         (N - 1,): the loss -log p of the tokens 1 to N - 1, in their order; in the dtype of the logits, but half
@@ -103,7 +103,7 @@ def perplexity(
     Example:
         >>> def model(tokens):  # sure that a token comes twice as often as the other
         ...     return torch.tensor([2.0, 1.0]).log().expand(*tokens.shape, 2)
-        >>> perplexity(model, torch.tensor([0, 0, 1, 0]), context_length=8)  # the root of 27/4: (3/2 · 3 · 3/2) ** (1/3)
+        >>> perplexity(model, torch.tensor([0, 0, 1, 0]), context_length=8)  # (3/2 · 3 · 3/2) ** (1/3)
         1.8898816...
     """
     losses = sliding_window_losses(model, tokens, context_length=context_length, stride=stride, batch_size=batch_size)

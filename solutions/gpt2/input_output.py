@@ -30,7 +30,8 @@ class InputOutput(nn.Module):
         wte: `Embedding` (V, C) of the tokens.
         wpe: `LearnedPositionalEmbedding` (context_length, C) of the positions.
         ln_f: `LayerNorm` of width C, the final one, with the configuration's `eps`.
-        lm_head: `TiedOutput` of `wte`: its weight is the very same parameter.
+        lm_head: `TiedOutput` of `wte`: its weight is the very same parameter, which `named_parameters` gives once, as
+            `wte.weight`.
 
     The state_dict holds what these four hold and nothing else. All begin as `initialize` leaves them.
 

@@ -41,6 +41,7 @@ class BPETokenizer:
     (126), 161 to 172 and 174 to 255; then the others, 0 to 32, 127 to 160 and 173. So 0 is "!" and 220 the blank.
     Token 256 + k is made by merge k. The special tokens come last, in the order given.
 
+    Training and encoding are written here; tiktoken comes in where `to_tiktoken` hands the merges over, and not before.
     A tokenizer can be pickled.
 
     Args:
@@ -51,7 +52,7 @@ class BPETokenizer:
             nothing is ever joined across a cut. It must match any character.
 
     Attributes:
-        merges: as given, as a tuple of tuples.
+        merges: as given, as a tuple of pairs.
         special_tokens: dict from a special token's name to its number.
         pattern: as given.
 
@@ -237,21 +238,27 @@ class BPETokenizer:
 
         Raises:
             FileNotFoundError: one of the files is not there; the message names it.
-            ValueError: a file is damaged; the message names it. `vocab.json`: it is no UTF-8, no JSON, no object, or a
-                token's number is not the one that the merges give it (the message has the token as it is written
-                there), or the numbers of the special tokens do not follow. `merges.txt`: it is no UTF-8; it has not as
-                many merges as its first line says, if that does; a line has not two parts, or one with a character
-                that is no byte's (the message has the line's number, from 1); or the merges are none, as
-                `BPETokenizer` says.
+            ValueError: a file is damaged; the message names it.
+
+                - `vocab.json` is no UTF-8, no JSON, or no object of whole numbers. Or a token is missing, or its number
+                  is not the one that the merges give it, or those of the special tokens do not follow: the message
+                  has the token as it is written there.
+                - `merges.txt` is no UTF-8. Or a line has not two parts, or one with a character that stands for no
+                  byte: the line, counted from 1 and written as in "line 3". Or there are more or fewer merges than the
+                  first line says. Where that says nothing, as in the published file, lines are lost if `vocab.json` has
+                  a token that no merge makes and that two others would make. Or `BPETokenizer` refuses the merges.
         """
-        paths = [Path(folder) / name for name in _FILES]
-        merges = _read_merges(paths[1])
+        vocabulary, merges = (Path(folder) / name for name in _FILES)
+        pairs, complete = _read_merges(merges)
         try:
-            known = cls(merges)
+            known = cls(pairs)._tokens
         except ValueError as error:
-            raise ValueError(f"{paths[1]}: {error}") from error
-        special = _read_special(paths[0], {_written(entry): token for entry, token in known._tokens.items()})
-        return cls(merges, special_tokens=special)
+            raise ValueError(f"{merges}: {error}") from error
+        special = _read_special(vocabulary, {_written(entry): token for entry, token in known.items()})
+        for entry in map(_meant, () if complete else special):
+            if any(entry[:cut] in known and entry[cut:] in known for cut in range(1, len(entry))):
+                raise ValueError(f"{merges} has no merge for {_written(entry)!r} of {vocabulary.name}: cut off?")
+        return cls(pairs, special_tokens=special)
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: everything but the words that were met."""
@@ -349,12 +356,13 @@ def load_tokenizer(source: str | os.PathLike[str]) -> BPETokenizer:
 
     Args:
         source: a folder, as `BPETokenizer.load` reads it; or a name in `gpt2/configuration`'s PRESETS, whose files are
-            taken from where Hugging Face's hub keeps them on this machine, or else fetched from it. All four have the
+            taken from where `huggingface_hub` keeps them on this machine, or else fetched by it. All four have the
             same vocabulary, with one special token, "<|endoftext|>", the last: 50256.
 
     Raises:
         FileNotFoundError: `source` is no folder and no such name: the message has it, and the names. Or it is one, and
             the files are neither here nor can be fetched: the message names them, and says that a folder can be given.
+            That is known within seconds: a hub that does not answer is not asked again.
         FileNotFoundError, ValueError: as `BPETokenizer.load`.
     """
     if Path(source).is_dir():
@@ -441,9 +449,9 @@ def _written(entry: bytes) -> str:
     return "".join(_CHARACTERS[byte] for byte in entry)
 
 
-def _meant(text: str) -> bytes | None:
-    """The bytes that are written so in the published files; None where a character is no byte's."""
-    return bytes(_BYTES[character] for character in text) if _BYTES.keys() >= set(text) else None
+def _meant(text: str) -> bytes:
+    """The bytes that are written so in the published files; none where a character is no byte's."""
+    return bytes(_BYTES[character] for character in text) if _BYTES.keys() >= set(text) else b""
 
 
 def _write(path: Path, text: str) -> None:
@@ -466,7 +474,8 @@ def _read(path: Path) -> str:
         raise ValueError(f"{path} is no UTF-8: {error}") from error
 
 
-def _read_merges(path: Path) -> list[tuple[bytes, bytes]]:
+def _read_merges(path: Path) -> tuple[list[tuple[bytes, bytes]], bool]:
+    """The merges, and whether the first line says that they are all."""
     lines = _read(path).removesuffix("\n").split("\n")
     start = 1 if lines[0].startswith("#version") else 0
     merges = []
@@ -474,11 +483,11 @@ def _read_merges(path: Path) -> list[tuple[bytes, bytes]]:
         parts = [_meant(part) for part in line.split(" ")]
         if len(parts) != 2 or not all(parts):
             raise ValueError(f"{path}, line {number}: no merge of two parts: {line!r}")
-        merges.append((parts[0] or b"", parts[1] or b""))
+        merges.append((parts[0], parts[1]))
     promised = regex.search(r"(\d+) merges$", lines[0]) if start else None
     if promised and int(promised[1]) != len(merges):
         raise ValueError(f"{path}: {len(merges)} merges, but its first line says {promised[1]}: cut off?")
-    return merges
+    return merges, promised is not None
 
 
 def _read_special(path: Path, known: dict[str, int]) -> list[str]:

@@ -12,6 +12,7 @@ Symbols: E the token `end_of_text`, T the most tokens a model sees at once (`con
 """
 
 import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -139,15 +140,15 @@ def write_shards(
         paths.append(folder / f"{prefix}-{len(paths):05d}.bin")
         partial = paths[-1].with_suffix(".partial")
         try:
-            shard.tofile(partial)
+            numpy.array(shard, dtype=_TOKEN).tofile(partial)
             partial.replace(paths[-1])
         finally:
             partial.unlink(missing_ok=True)
     if not paths:
         raise ValueError("there are no documents to write")
-    for old in folder.glob(f"{prefix}-?????.bin"):
-        if old not in paths:
-            old.unlink()
+    higher = (folder / f"{prefix}-{number:05d}.bin" for number in itertools.count(len(paths)))
+    for old in itertools.takewhile(Path.exists, higher):
+        old.unlink()
     return paths
 
 
@@ -299,18 +300,16 @@ def _checked(number: int, tokens: list[int], end_of_text: int) -> list[int]:
     return tokens
 
 
-def _packed(
-    documents: Iterable[list[int]], end_of_text: int, shard_tokens: int
-) -> Iterator["numpy.ndarray[Any, numpy.dtype[numpy.uint16]]"]:
+def _packed(documents: Iterable[list[int]], end_of_text: int, shard_tokens: int) -> Iterator[list[int]]:
     """Fill one shard after another with whole documents."""
     shard = [end_of_text]
     for tokens in documents:
         if len(shard) > 1 and len(shard) + len(tokens) + 1 > shard_tokens:
-            yield numpy.array(shard, dtype=_TOKEN)
+            yield shard
             shard = [end_of_text]
         shard += [*tokens, end_of_text]
     if len(shard) > 1:
-        yield numpy.array(shard, dtype=_TOKEN)
+        yield shard
 
 
 def _map(path: str | os.PathLike[str]) -> "numpy.memmap[Any, Any]":

@@ -39,7 +39,9 @@ Batch = tuple[Tensor, Tensor]  # inputs and targets, both (B, T) int64; a target
 class Batches(Protocol):
     """What gives batches: a pass over them, as often as one is asked for."""
 
-    def __iter__(self) -> Iterator[Any]: ...
+    def __iter__(self) -> Iterator[Any]:
+        """Begin a pass."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ class Trainer:
     one process. Only rank 0 saves and calls `listeners`; `save`, `state_dict` and `evaluate` are to be called in all.
 
     Args:
-        model: of tokens (B, T) to logits (B, T, V); it stays where it is, and batches are brought to it.
+        model: of tokens (B, T) to logits (B, T, V). It stays where it is, and batches are brought to it; under
+            `torchrun` a model on a GPU is moved to the process's own.
         optimizers: one or several, of its parameters.
         batches: a `BatchLoader`, a `DataLoader`, or a list of batches: pairs of inputs and targets (B, T), int64. If it
             or its `sampler` has an `epoch`, which decides the order of the next pass, that is set.
@@ -200,11 +203,11 @@ class Trainer:
                         raise
                 if self._ranks.any(interrupted()):
                     self.save()
-                    break
+                    raise KeyboardInterrupt
                 made = self._make_step(shares)
                 self._seconds += time.perf_counter() - start
                 self._after_step(*made)
-            if interrupted():
+            if interrupted():  # in the last step, after which all is saved
                 raise KeyboardInterrupt
         return list(self._history)
 
@@ -297,9 +300,7 @@ class Trainer:
         if total == 0:
             raise ValueError(f"step {self.step + 1}: there are no targets in its batches")
         loss = self._ranks.sum(self._accumulate(shares, total)) / total
-        for optimizer in self.optimizers:
-            self._scaler.unscale_(optimizer)
-        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm or math.inf))
+        norm = self._cut_back() if math.isfinite(loss) else math.nan
         # Where gradients are scaled, some overflow now and then: the scaler leaves those steps out by itself.
         if not math.isfinite(loss) or not (math.isfinite(norm) or self._scaler.is_enabled()):
             raise FloatingPointError(f"step {self.step + 1}: the loss is {loss}, the norm of its gradient {norm}")
@@ -326,6 +327,12 @@ class Trainer:
                 self._scaler.scale(loss * (self._ranks.size / total)).backward()
             nats = nats + loss.detach()  # no float() here: a GPU would be waited for
         return float(nats)
+
+    def _cut_back(self) -> float:
+        """Cut the gradient back to its greatest norm; returns the norm that it had."""
+        for optimizer in self.optimizers:
+            self._scaler.unscale_(optimizer)
+        return float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_gradient_norm or math.inf))
 
     def _nats(self, model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         """The sum of the losses of all targets."""

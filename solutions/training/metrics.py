@@ -4,6 +4,7 @@ Symbols: V the size of the vocabulary; `...` any axes (batch, then time); T the 
 (`embed_dim`), L the number of blocks (`num_layers`).
 """
 
+import functools
 import math
 import sys
 import time
@@ -136,16 +137,14 @@ def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
         in float32, if there are no gradients.
 
     Example:
-        >>> one, other = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+        >>> one, other = torch.zeros(2, requires_grad=True), torch.zeros(1, requires_grad=True)
         >>> one.grad, other.grad = torch.tensor([1.0, 2.0]), torch.tensor([2.0])
         >>> gradient_norm([one, other])
         tensor(3.)
     """
-    norms = [
-        torch.linalg.vector_norm(parameter.grad, dtype=torch.promote_types(parameter.grad.dtype, torch.float32))
-        for parameter in parameters
-        if parameter.grad is not None
-    ]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    dtype = functools.reduce(torch.promote_types, (gradient.dtype for gradient in gradients), torch.float32)
+    norms = [torch.linalg.vector_norm(gradient, dtype=dtype) for gradient in gradients]
     # The norm of the norms is the norm of the whole; it stays a tensor, so that nobody waits for a GPU.
     return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 

@@ -46,7 +46,7 @@ def warmup_cosine(step: int, *, warmup_steps: int, total_steps: int, final: floa
     """
     _check(step, warmup_steps, total_steps, final)
     if step < warmup_steps:
-        return (step + 1) / warmup_steps
+        return _rise(step, warmup_steps)
     if step >= total_steps:
         return final
     progress = (step - warmup_steps) / (total_steps - warmup_steps)
@@ -93,7 +93,7 @@ def warmup_stable_decay(
             f"warmup_steps + decay_steps must be at most total_steps, {total_steps}, got {warmup_steps} + {decay_steps}"
         )
     if step < warmup_steps:
-        return (step + 1) / warmup_steps
+        return _rise(step, warmup_steps)
     if step >= total_steps:
         return final
     late = step - (total_steps - decay_steps)  # how many steps the decay has gone on
@@ -115,7 +115,7 @@ def apply_schedule(optimizer: Optimizer, factor: float) -> None:
         ValueError: `factor` is negative or not finite; the message names it and its value.
 
     Example:
-        >>> optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
+        >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
         >>> apply_schedule(optimizer, 0.5)
         >>> apply_schedule(optimizer, 0.5)
         >>> optimizer.param_groups[0]["lr"]
@@ -165,6 +165,11 @@ def plot_schedule(schedules: Mapping[str, Callable[[int], float]], total_steps: 
     axes.margins(x=0.0)
     axes.legend()
     return figure
+
+
+def _rise(step: int, warmup_steps: int) -> float:
+    """The warm-up: not from 0, for a step at a learning rate of 0 would be lost."""
+    return (step + 1) / warmup_steps
 
 
 def _check(step: int, warmup_steps: int, total_steps: int, final: float) -> None:

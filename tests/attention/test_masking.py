@@ -53,24 +53,28 @@ MISCONCEPTIONS = [
     ),
     Misconception("masks joined by `or`: seen where any one of them allows it", ("combined & mask", "combined | mask")),
     Misconception("only the last of the masks", ("mask if combined is None else combined & mask", "mask")),
-    Misconception("NaN where a row may see nothing", ("return weights.masked_fill(~mask, 0.0)", "return weights")),
+    Misconception(
+        "NaN where a row may see nothing",
+        ("~mask & visible", "~mask"),
+        ("return weights * visible", "return weights"),
+    ),
     Misconception(
         "the weights hidden after the softmax, without sharing theirs among the rest",
-        (
-            'weights = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)',
-            "weights = scores.softmax(dim=-1)",
-        ),
+        ("(scores + hidden).softmax", "scores.softmax"),
+        ("return weights * visible", "return weights * mask"),
     ),
     Misconception(
         "-1e9 for -inf: a row that may see nothing is spread evenly",
-        ('float("-inf")', "-1e9"),
-        ("return weights.masked_fill(~mask, 0.0)", "return weights"),
+        ('~mask & visible, float("-inf")', "~mask, -1e9"),
+        ("return weights * visible", "return weights"),
     ),
-    Misconception("softmax over the queries", ('float("-inf")).softmax(dim=-1)', 'float("-inf")).softmax(dim=-2)')),
+    Misconception(
+        "softmax over the queries", ("(scores + hidden).softmax(dim=-1)", "(scores + hidden).softmax(dim=-2)")
+    ),
     Misconception(
         "weights hidden where the mask allows",
-        ("scores.masked_fill(~mask", "scores.masked_fill(mask"),
-        ("weights.masked_fill(~mask", "weights.masked_fill(mask"),
+        ("~mask & visible", "mask & visible"),
+        ("return weights * visible", "return weights * ~mask"),
     ),
 ]
 

@@ -96,7 +96,9 @@ class Checkout:
     def __init__(self, root: Path, course: Catalogue) -> None:
         self.root = root
         for name in ("checkpoints", "exercises", "solutions", "tests"):
-            ignored = shutil.ignore_patterns("__pycache__", "record.json*", "record.damaged*", "backups", "figures")
+            ignored = shutil.ignore_patterns(
+                "__pycache__", "record.json*", "record.damaged*", "backups", "figures", "capstone"
+            )
             shutil.copytree(ROOT / name, root / name, ignore=ignored)
         for name in ("pyproject.toml", "noxfile.py"):
             shutil.copy(ROOT / name, root / name)

@@ -40,7 +40,7 @@ class _Path(Walk):
         self.places = list(places)
         self.counts: list[int] = []
 
-    def take(self, alternatives: Mapping[str, float]) -> str:
+    def take(self, alternatives: Mapping[str, float] | Sequence[str]) -> str:
         for one, other in itertools.permutations(alternatives, 2):
             assert not other.startswith(one), f"{other!r} begins with {one!r}"
         place = self.places[len(self.counts)] if len(self.counts) < len(self.places) else 0
@@ -111,7 +111,9 @@ def test_alternatives_never_begin_with_one_another() -> None:
         path = _Path([])
         remaining = list(made.choices)
 
-        def take(alternatives: Mapping[str, float], path: _Path = path, remaining: list[str] = remaining) -> str:
+        def take(
+            alternatives: Mapping[str, float] | Sequence[str], path: _Path = path, remaining: list[str] = remaining
+        ) -> str:
             path.places = [*([0] * len(path.counts)), list(alternatives).index(remaining.pop(0))]
             return _Path.take(path, alternatives)
 
@@ -144,7 +146,8 @@ def test_memory_is_needed_over_five_sentences() -> None:
         text = corpus.story(8, number).text
         sentences = text.removesuffix(".").split(". ")
         homes = [home for home in LEXICON.homes if home in sentences[-2]]
-        assert len(homes) == 2
+        if len(homes) == 1:  # they live in the same place
+            continue
         told = [min(place for place, sentence in enumerate(sentences) if home in sentence) for home in homes]
         assert all(place <= 2 for place in told)
         assert len(sentences) - 2 - min(told) >= 5
@@ -170,7 +173,5 @@ def test_a_text_that_stops_being_a_story() -> None:
     for place in range(0, len(text), 7):
         broken = text[:place] + "#" + text[place + 1 :]
         assert _place(broken) <= place
-    with pytest.raises(
-        NotAStoryError, match="character 0: after '' comes 'Twice' and not 'In a house '".replace(" and", ", and")
-    ):
+    with pytest.raises(NotAStoryError, match="character 0: after '' comes 'Twice', and not 'Long ago lived '"):
         corpus.parse("Twice")

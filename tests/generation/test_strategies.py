@@ -59,6 +59,10 @@ MISCONCEPTIONS = [
         ("masked_fill(logits < kth, -math.inf)", "masked_fill(logits < kth, 0.0)"),
     ),
     Misconception(
+        "-inf written into the logits that were given, which belong to whoever called",
+        ("return logits.masked_fill(logits < kth, -math.inf)", "return logits.masked_fill_(logits < kth, -math.inf)"),
+    ),
+    Misconception(
         "top-p that drops the token with which the sum reaches p",
         (
             "dropped = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1.0 - self.p",
@@ -72,6 +76,7 @@ MISCONCEPTIONS = [
             "dropped = dropped & dropped.roll(-1, dims=-1)\ndropped[:, -1] = False",
         ),
     ),
+    Misconception("top-p that drops as much as p, and keeps the rest", ("<= 1.0 - self.p", "<= self.p")),
     Misconception(
         "top-p with the least likely tokens in the place of the most likely",
         ("_wide(logits).sort(dim=-1)", "_wide(logits).sort(dim=-1, descending=True)"),
@@ -204,8 +209,7 @@ def _kept(logits: Tensor, *rows: Sequence[int]) -> Tensor:
     """The logits of these tokens of each row, and -inf for all others."""
     expected = torch.full_like(logits, -math.inf)
     for row, kept in enumerate(rows):
-        for token in kept:
-            expected[row, token] = logits[row, token]
+        expected[row, list(kept)] = logits[row, list(kept)]
     return expected
 
 
@@ -313,7 +317,7 @@ def test_half_precision(check: Check) -> None:
     logits = torch.cat([values, -values])
     logits = logits[check.draw.permutation(len(logits))][None]
     order = logits[0].float().argsort(descending=True).tolist()
-    for kept in (check.draw.integer(100, 250), check.draw.integer(300, 450)):
+    for kept in range(check.draw.integer(60, 90), 700, 30):
         top_p, min_p = _bounds(logits[0], kept)
         expected = _kept(logits, order[:kept])
         check(_filter(check, TopP, top_p), logits, NONE).equals(expected)
