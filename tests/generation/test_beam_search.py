@@ -355,6 +355,7 @@ def test_as_transformers(check: Check) -> None:
                 break
         theirs = twin.generate(
             torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
             max_new_tokens=most,
             num_beams=beams,
             num_return_sequences=beams,

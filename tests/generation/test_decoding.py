@@ -246,6 +246,15 @@ def _greedy(twin: Any, prompt: Sequence[int], count: int, penalty: float = 1.0) 
     return text[len(prompt) :], lead
 
 
+def _theirs(twin: Any, prompt: Sequence[int], count: int, **options: Any) -> list[int]:
+    """The new tokens by transformers' own `generate`."""
+    tokens = torch.tensor([prompt])
+    # Without a mask, it would take each 0 of the prompt for padding.
+    options |= {"attention_mask": torch.ones_like(tokens), "do_sample": False, "pad_token_id": 0}
+    new: list[int] = twin.generate(tokens, max_new_tokens=count, **options)[0, len(prompt) :].tolist()
+    return new
+
+
 def _with_texts(
     check: Check, lengths: Sequence[int], count: int, *, penalty: float = 1.0, dropout: float = 0.0
 ) -> tuple[Any, Any, list[list[int]], list[list[int]]]:
@@ -359,14 +368,10 @@ def test_stop_tokens(check: Check) -> None:
 def test_greedy_as_transformers(check: Check) -> None:
     """The likeliest tokens are those that transformers' `generate` writes, with stop tokens and without."""
     model, twin, [prompt], [expected] = _with_texts(check, [check.draw.size()], 10)
-    theirs = twin.generate(torch.tensor([prompt]), max_new_tokens=10, do_sample=False, pad_token_id=0)
-    check(generate, model, [prompt], max_new_tokens=10).equals([theirs[0, len(prompt) :].tolist()])
+    check(generate, model, [prompt], max_new_tokens=10).equals([_theirs(twin, prompt, 10)])
     stops = [expected[check.draw.integer(3, 9)], expected[-1]]
-    theirs = twin.generate(
-        torch.tensor([prompt]), max_new_tokens=10, do_sample=False, pad_token_id=0, eos_token_id=stops
-    )
     answer = check(generate, model, [prompt], max_new_tokens=10, stop_tokens=stops)
-    answer.equals([theirs[0, len(prompt) :].tolist()])
+    answer.equals([_theirs(twin, prompt, 10, eos_token_id=stops)])
 
 
 def test_batch_as_one_at_a_time(check: Check) -> None:
@@ -383,11 +388,8 @@ def test_batch_as_one_at_a_time(check: Check) -> None:
 def test_filters_as_transformers(check: Check) -> None:
     """Filters see prompt and new tokens, and no padding: a repetition penalty does what it does in transformers."""
     model, twin, prompts, expected = _with_texts(check, [2, 5, 1], 8, penalty=3.0)
-    theirs = twin.generate(
-        torch.tensor(prompts[1:2]), max_new_tokens=8, do_sample=False, pad_token_id=0, repetition_penalty=3.0
-    )
     answer = check(generate, model, prompts[1:2], max_new_tokens=8, filters=[RepetitionPenalty(3.0)])
-    answer.equals(theirs[:, 5:].tolist())
+    answer.equals([_theirs(twin, prompts[1], 8, repetition_penalty=3.0)])
     answer = check(generate, model, prompts, max_new_tokens=8, filters=[RepetitionPenalty(3.0)])
     answer.equals(expected, note="of each prompt what it gets alone")
 
