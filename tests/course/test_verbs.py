@@ -169,7 +169,7 @@ def test_compare_asks_first(checkout: Checkout) -> None:
 def test_compare_shows_text_and_behaviour(checkout: Checkout, course: Catalogue) -> None:
     task = course.task("attention/masking")
     mine = task.solution().read_text(encoding="utf-8")
-    mine = mine.replace("return weights.masked_fill(~mask, 0.0)", "return weights.masked_fill(~mask, 0.0) * 1.01")
+    mine = mine.replace("return weights * visible", "return weights * visible * 1.01")
     mine = mine.replace("combined & mask", "torch.logical_and(combined, mask)")
     task.exercise(checkout.root).write_text(mine, encoding="utf-8")
     shown = checkout.run("compare", "masking", "--yes", COLUMNS="240")

@@ -336,7 +336,7 @@ def test_gradients_of_gpt2(check: Check) -> None:
 
 
 def test_loss_of_gpt2(check: Check) -> None:
-    """With next_tokens and language_model_loss, the loss that transformers gives for the same texts, padding included."""
+    """With next_tokens and language_model_loss, the loss that transformers gives, padding included."""
     model, twin, _ = _with_twin(check)
     tokens = _texts(check, model, 3, 8)
     mask = torch.arange(8) < torch.tensor([[8], [3], [6]])
