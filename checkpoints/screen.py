@@ -1,6 +1,7 @@
 """What a learner sees: results, the ladder, hints, in the terminal's width and with its colours."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
@@ -82,7 +83,7 @@ class Screen:
             f"  {self.mark(result.passed, started)} {name} {points(result.earned):>5} of {task.points:<3}  {state}"
         )
         if result.lent and started:
-            lent = f"{', '.join(result.lent)} (from the solutions: not passed yet, or changed since)"
+            lent = f"{_shortened(result.lent)} (from the solutions: not passed yet, or changed since)"
             self._labelled("lent:", lent, "dim")
         figures = list(dict.fromkeys(figure for check in result.checks for figure in check.figures))
         if figures:
@@ -221,6 +222,15 @@ def _grouped(checks: Sequence[CheckResult]) -> list[list[CheckResult]]:
             key = (check.check,)
         groups.setdefault(key, []).append(check)
     return sorted(groups.values(), key=lambda group: group[0].verdicts[0].kind == Kind.TODO)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """Ids of tasks; where there are many, of a sprint that has several of them only their number."""
+    if len(names) <= 6:
+        return ", ".join(names)
+    sprints = Counter(name.split("/")[0] for name in names)
+    parts = [f"{count} of {sprint}" for sprint, count in sprints.items() if count > 1]
+    return ", ".join(parts + [name for name in names if sprints[name.split("/")[0]] == 1])
 
 
 def points(value: float) -> str:

@@ -37,7 +37,7 @@ def test_solved(checkout: Checkout, course: Catalogue) -> None:
     assert shown.returncode == 0, shown.stdout
     assert f"{sprint.points} of {sprint.points} points: sprint-{sprint.name} is complete" in " ".join(
         shown.stdout.split()
-    )
+    ), shown.stdout
     ladder = checkout.run("ladder")
     assert ladder.returncode == 0
     assert "Every checkpoint of the ladder is passed" in ladder.stdout
