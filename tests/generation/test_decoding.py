@@ -301,6 +301,32 @@ def _table(logits: Tensor, context: int = CONTEXT) -> Any:
     return Table()
 
 
+def _remembering(size: int) -> Any:
+    """A GPT-2 that counts on from the first token of each text by its length, which its caches alone tell it."""
+
+    class Remembering(GPT2):
+        def __init__(self) -> None:
+            super().__init__(GPT2Config(size, CONTEXT, 2, 1, 1))
+
+        def hidden(self, tokens: Tensor, mask: Tensor | None = None, *, caches: Any = None) -> Tensor:
+            new = tokens if mask is None else tokens.masked_fill(~mask[:, -tokens.shape[1] :], -1)
+            kept = new.float()
+            for cache in caches or ():
+                keys = kept[:, None, -tokens.shape[1] :, None].expand(-1, 1, -1, 2).contiguous()
+                kept = cache.update(keys, keys)[0][:, 0, :, 0]
+            texts = [[int(token) for token in row if token >= 0] for row in kept.tolist()]
+            chosen = torch.tensor([(text[0] + len(text)) % size for text in texts])
+            return F.one_hot(chosen, size).float()[:, None].expand(-1, tokens.shape[1], -1)
+
+        def logits(self, hidden: Tensor) -> Tensor:
+            return hidden * 9.0
+
+        def forward(self, tokens: Tensor, mask: Tensor | None = None, *, caches: Any = None) -> Tensor:
+            return self.logits(self.hidden(tokens, mask, caches=caches))
+
+    return Remembering()
+
+
 def _counting(size: int, context: int = CONTEXT) -> Any:
     """A model that counts: after each number comes the next, and after the last comes 0."""
     return _table(torch.eye(size).roll(1, dims=1) * 9.0, context)
@@ -384,6 +410,17 @@ def test_batch_as_one_at_a_time(check: Check) -> None:
         for cached in (True, False):
             answer = check(generate, model, prompts, max_new_tokens=9, stop_tokens=stops, cached=cached)
             answer.equals([_cut(other, stops) for other in expected])
+
+
+def test_caches_follow_their_texts(check: Check) -> None:
+    """A model that knows each text by its caches alone still knows them when some have stopped."""
+    firsts = check.draw.permutation(11)[:4].tolist()
+    prompts = [[first] * length for first, length in zip(firsts, (2, 1, 3, 1), strict=True)]
+    expected = [[(prompt[0] + len(prompt) + step) % 11 for step in range(7)] for prompt in prompts]
+    for text in expected:
+        stops = [text[1]]
+        answer = check(generate, _remembering(11), prompts, max_new_tokens=7, stop_tokens=stops)
+        answer.equals([_cut(other, stops) for other in expected])
 
 
 def test_filters_as_transformers(check: Check) -> None:
