@@ -5,6 +5,7 @@ The functions that compare are taken here, before any learner's code is imported
 
 import dataclasses
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -104,6 +105,12 @@ def describe(value: Any) -> str:
     return f"a {text}"
 
 
+def _some(names: Iterable[Any]) -> str:
+    """Names in order; of many, the first."""
+    known = sorted(map(str, names))
+    return str(known) if len(known) <= 12 else f"{str(known[:8])[:-1]}, ...] ({len(known)} in all)"
+
+
 def _describe_fields(value: Any) -> str:
     """A dataclass by those of its fields that are not as by default; without asking any method of its own."""
     shown = []
@@ -160,9 +167,7 @@ def difference(
         return None
     if type(expected) is dict:
         if list(got) != list(expected) and set(got) != set(expected):
-            return Difference(
-                Kind.WRONG_VALUE, f"keys {sorted(map(str, got))}{at}", f"keys {sorted(map(str, expected))}"
-            )
+            return Difference(Kind.WRONG_VALUE, f"keys {_some(got)}{at}", f"keys {_some(expected)}")
         for key, other in expected.items():
             if found := difference(got[key], other, rtol, atol, f"{path}[{key!r}]"):
                 return found

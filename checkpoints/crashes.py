@@ -88,8 +88,9 @@ def _asked_for(error: BaseException | None) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message."""
-    lines = str(error).strip().splitlines()
+    """The first line of an exception's message; of the check's own files, whose folder changes, only the name."""
+    message = re.sub(r"[^\s'\"]*[/\\]check-\w{8}(?:[/\\]|\b)", "", str(error))
+    lines = message.strip().splitlines()
     return lines[0][:300] if lines else "no message"
 
 

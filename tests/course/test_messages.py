@@ -11,6 +11,7 @@ from rich.console import Console
 
 from checkpoints.catalogue import Catalogue
 from checkpoints.comparison import describe, difference, evidence, same_evidence
+from checkpoints.crashes import first_line
 from checkpoints.screen import Screen
 from checkpoints.verdicts import CheckResult, Kind, TaskResult, Verdict
 
@@ -198,3 +199,13 @@ def test_lines_fit_the_terminal(course: Catalogue, width: int) -> None:
     lines = _shown(result, course, width, whole=True).splitlines()
     assert max(map(len, lines)) <= max(width, 60)
     assert not any(re.search(r"\s$", line) and len(line) > width for line in lines)
+
+
+def test_a_checks_own_folder_is_not_told() -> None:
+    """It has another name in each run, so neither a learner nor a diagnosis can do anything with it."""
+    for path in (
+        "/tmp/checkpoints-18st_rfq/check-e8m5byvn/train-00003.bin",
+        "C:\\Temp\\check-e8m5byvn\\train-00003.bin",
+    ):
+        assert first_line(ValueError(f"{path}: 4 tokens")) == "train-00003.bin: 4 tokens"
+    assert first_line(ValueError("no file in '/tmp/check-e8m5byvn'")) == "no file in ''"

@@ -328,7 +328,7 @@ def test_we_open_what_transformers_saved(check: Check) -> None:
 
 
 def test_round_trip(check: Check) -> None:
-    """Saved and loaded: each parameter bit for bit, in every dtype, the extreme numbers among them; the model as it was."""
+    """Saved and loaded: each parameter bit for bit, in every dtype, extreme numbers too; the model as it was."""
     for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
         folder = check.folder / str(dtype).removeprefix("torch.")
         model = _model(check, dtype, activation="relu", eps=1e-3, dropout=0.25)
@@ -655,7 +655,7 @@ def _offline(cache: Path) -> Iterator[None]:
 
 
 def test_published_models(check: Check) -> None:
-    """By name from the hub's cache; a folder of that name goes first; what is not to be had is refused with a remedy."""
+    """By name from the hub's cache; a folder of that name goes first; what is not to be had is refused."""
     twin, cache, commit = _twin(check), check.folder / "cache", "0123456789abcdef0123456789abcdef01234567"
     for repository in ("models--openai-community--gpt2-medium", "models--gpt2-medium"):
         (cache / repository / "refs").mkdir(parents=True)
