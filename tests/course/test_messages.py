@@ -204,8 +204,8 @@ def test_lines_fit_the_terminal(course: Catalogue, width: int) -> None:
 def test_a_checks_own_folder_is_not_told() -> None:
     """It has another name in each run, so neither a learner nor a diagnosis can do anything with it."""
     for path in (
-        "/tmp/checkpoints-18st_rfq/check-e8m5byvn/train-00003.bin",
+        "/scratch/checkpoints-18st_rfq/check-e8m5byvn/train-00003.bin",
         "C:\\Temp\\check-e8m5byvn\\train-00003.bin",
     ):
         assert first_line(ValueError(f"{path}: 4 tokens")) == "train-00003.bin: 4 tokens"
-    assert first_line(ValueError("no file in '/tmp/check-e8m5byvn'")) == "no file in ''"
+    assert first_line(ValueError("no file in '/scratch/check-e8m5byvn'")) == "no file in ''"

@@ -450,7 +450,7 @@ def test_what_filters_see(check: Check) -> None:
 
 
 def test_what_the_model_reads(check: Check) -> None:
-    """With a cache all prompts once, then each new token once; without it the whole text; after the last stop nothing."""
+    """With a cache all prompts once, then each new token once; without, the whole text; after the last stop nothing."""
     for cached, widths in ((True, [3, 1, 1, 1]), (False, [3, 4, 5, 6])):
         model = _counting(8)
         answer = check(generate, model, [[0, 1, 2], [3]], max_new_tokens=4, cached=cached)
@@ -536,7 +536,7 @@ def test_stream_is_lazy(check: Check) -> None:
 
 
 def test_stream_leaves_no_trace(check: Check) -> None:
-    """While the caller has a token, the model is in its own mode and gradients are on; so too when the caller leaves."""
+    """While the caller has a token, the model is in its own mode and gradients are on; and when the caller leaves."""
     model = _counting(8)
 
     def between() -> tuple[bool, bool, bool]:

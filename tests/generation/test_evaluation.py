@@ -276,7 +276,7 @@ def _figures(answer: Answer, note: str = "", **expected: float | None) -> None:
 
 
 def test_distinct_by_hand(check: Check) -> None:
-    """Of a b a and a b: two words, and two pairs, ab and ba, of which ab comes twice; no pair from one text to the next."""
+    """Of a b a and a b: two words, and two pairs, of which ab comes twice; no pair from one text to the next."""
     texts = [["a", "b", "a"], ["a", "b"]]
     check(distinct_n, texts, 1).equals(2 / 5)
     check(distinct_n, texts, 2).equals(2 / 3)
@@ -362,7 +362,7 @@ def test_without_a_source(check: Check) -> None:
 
 
 def test_gpt2(check: Check) -> None:
-    """The loss of a GPT-2 in training is that of transformers', which reads the documents one by one, without dropout."""
+    """The loss of a GPT-2 in training is that of transformers', which reads one document at a time, without dropout."""
     from transformers.models.gpt2.configuration_gpt2 import GPT2Config as TheirConfig
     from transformers.models.gpt2.modeling_gpt2 import GPT2LMHeadModel
 

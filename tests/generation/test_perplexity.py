@@ -204,7 +204,7 @@ def test_each_target_alone(check: Check) -> None:
 
 
 def test_markov_chain(check: Check) -> None:
-    """A Markov chain is asked about its own text: one token of context is all that it needs, so windows are no matter."""
+    """A Markov chain is asked about its own text: one token of context is all it needs, so windows are no matter."""
     chain = torch.softmax(check.draw.normal(5, 5, dtype=torch.float64), dim=-1)
     tokens = [0]
     for _ in range(39):
@@ -316,7 +316,7 @@ def test_half_precision(check: Check) -> None:
 
 
 def test_batches(check: Check) -> None:
-    """Windows are read in batches of up to batch_size, none of them longer than T, and it does not change the losses."""
+    """Windows are read in batches of up to batch_size, none longer than T, and it does not change the losses."""
     read: list[tuple[int, ...]] = []
     table = check.draw.normal(5, 5, dtype=torch.float64)
 

@@ -311,7 +311,7 @@ def test_filters_of_transformers(check: Check) -> None:
 
 
 def test_half_precision(check: Check) -> None:
-    """Of bfloat16, sums and bounds are taken in float32: of 768 small probabilities none too many is kept and none too few."""
+    """Of bfloat16, sums and bounds are taken in float32: of 768 small probabilities just the right ones are kept."""
     # All numbers of bfloat16 from 1/4 to 2 and from -2 to -1/4, in a random order: neighbours are 1/512 apart or more.
     values = torch.arange(0x3E80, 0x4000, dtype=torch.int16).view(torch.bfloat16)
     logits = torch.cat([values, -values])
@@ -413,7 +413,7 @@ def test_sample_by_row(check: Check) -> None:
 
 
 def test_sample_from_a_generator(check: Check) -> None:
-    """The generator alone decides: twice the same from one seed, another draw the next time, and the global one rests."""
+    """The generator alone decides: the same from one seed, another draw the next time, and the global one rests."""
     logits, seed = check.draw.normal(200, 11), check.draw.seed()
     generator = torch.Generator().manual_seed(seed)
     before = torch.get_rng_state()
