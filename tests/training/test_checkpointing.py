@@ -282,7 +282,7 @@ def test_by_hand(check: Check) -> None:
 
 
 def test_everything(check: Check) -> None:
-    """Tensors of any dtype and layout, nested dictionaries, texts, bytes: all as they were; a new state replaces the old."""
+    """Tensors of any dtype and layout, nested dictionaries, texts: as they were; a new state replaces the old."""
     path = check.folder / "state.pt"
 
     def there_and_back(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -445,7 +445,7 @@ class _Hostile:
 
 
 def test_hostile(check: Check) -> None:
-    """A file that would run code when it is read is refused, and none of it is run; what is no dictionary is refused."""
+    """A file that would run code when it is read is refused, and none is run; what is no dictionary is refused."""
     load, marker = _load(check), check.folder / "marker"
     torch.save({"step": _Hostile(marker)}, check.folder / "archive.pt")
     (check.folder / "pickle.pt").write_bytes(pickle.dumps({"step": _Hostile(marker)}))

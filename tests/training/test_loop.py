@@ -502,7 +502,7 @@ def test_accumulation(check: Check) -> None:
 
 
 def test_clipping(check: Check) -> None:
-    """The gradient is cut back as a whole, once a step, where it is longer than allowed; what is told is its own norm."""
+    """The gradient is cut back as a whole, once a step, where it is longer than allowed; its own norm is told."""
     batches = _batches(check.draw, 4)
     for max_norm in (0.05, 100.0, None):
         model = _Model(check.draw)
