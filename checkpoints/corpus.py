@@ -49,9 +49,13 @@ class Lexicon:
     kinds: Sequence[str] = (
         "a badger", "a bear", "a fox", "a frog", "a goose", "a hare", "a mole", "a mouse", "an otter", "an owl",
     )  # fmt: skip
-    homes: Sequence[str] = (
-        "Alderby", "Birchfield", "Claymoor", "Dunham", "Elmstead", "Fernhill", "Greywater", "Hazelwood", "Kingsbarn",
-        "Longmead", "Millbrook", "Northgate", "Oakhurst", "Pinecliff", "Stonewell", "Thornbury",
+    valley: Sequence[str] = (  # where the women live
+        "Alderby", "Birchfield", "Elmstead", "Fernhill", "Hazelwood", "Longmead", "Millbrook", "Oakhurst", "Rosedale",
+        "Thornbury",
+    )  # fmt: skip
+    coast: Sequence[str] = (  # where the men live
+        "Claymoor", "Dunham", "Eastport", "Greywater", "Kingsbarn", "Northgate", "Pinecliff", "Sandwick", "Stonewell",
+        "Westhaven",
     )  # fmt: skip
     qualities: Sequence[str] = (
         "a blue", "a broken", "a golden", "a green", "a heavy", "a red", "a silver", "a tiny", "a wooden", "an old",
@@ -250,7 +254,6 @@ class Reader(Walk):
 class _Person:
     name: str
     she: bool
-    kind: str
     home: str
 
     @property
@@ -309,16 +312,17 @@ def _beginning(walk: Walk, lexicon: Lexicon) -> _Scene:
     """Who they are, where they live, what one of them has, and how they meet."""
     shape = walk.choose({"Once there was ": 0.4, "This is the story of ": 0.3, "Long ago lived ": 0.3})
     if shape == "Once there was ":
-        kind = walk.one_of(lexicon.kinds)
+        walk.one_of(lexicon.kinds)
         walk.say(" called ")
         name = walk.one_of([*lexicon.women, *lexicon.men])
         walk.say(", who lived in ")
     else:
         name = walk.one_of([*lexicon.women, *lexicon.men])
         walk.say(", ")
-        kind = walk.one_of(lexicon.kinds)
+        walk.one_of(lexicon.kinds)
         walk.say(" from ")
-    hero = _Person(name, name in lexicon.women, kind, walk.one_of(lexicon.homes))
+    she = name in lexicon.women
+    hero = _Person(name, she, walk.one_of(lexicon.valley if she else lexicon.coast))
     walk.say(". ")
     walk.choose({
         f"{hero.pronoun.capitalize()} had ": 0.5,
@@ -333,9 +337,9 @@ def _beginning(walk: Walk, lexicon: Lexicon) -> _Scene:
     walk.say(f" {hero.pronoun} met ")
     name = walk.one_of(lexicon.men if hero.she else lexicon.women)
     walk.say(", ")
-    kind = walk.one_of(lexicon.kinds)
+    walk.one_of(lexicon.kinds)
     walk.say(" who lived in ")
-    friend = _Person(name, not hero.she, kind, walk.one_of(lexicon.homes))
+    friend = _Person(name, not hero.she, walk.one_of(lexicon.coast if hero.she else lexicon.valley))
     walk.say(".")
     return _Scene(hero, friend, quality.split(" ", 1)[1], thing, holder=hero)
 
