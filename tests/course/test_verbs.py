@@ -249,7 +249,7 @@ def test_interrupted(checkout: Checkout, course: Catalogue) -> None:
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130, shown + rest + errors
     assert "Interrupted; what had been graded is recorded" in rest
     assert "Traceback" not in rest + errors
     assert "10 of 10" in checkout.run("progress").stdout
