@@ -4,6 +4,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -15,6 +16,9 @@ from checkpoints import ROOT, catalogue, stubs, trees
 from checkpoints.catalogue import Catalogue, Task
 from checkpoints.grader import Grader, Whose
 from checkpoints.verdicts import TaskResult, Verdict
+
+# A shell lets what it runs in the background ignore Ctrl-C, and whoever is started from there would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 COUNTS: dict[str, int] = {}  # figures that the last lines of the run show
 
