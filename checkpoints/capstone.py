@@ -39,6 +39,7 @@ PIECES = (  # what the program calls itself; the rest is what these stand on
     "basics/environment",
     "datasets/builtin",
     "datasets/loader",
+    "attention/masking",
     "attention/patterns",
     "attention/scaled_dot_product",
     "gpt2/configuration",
@@ -74,13 +75,12 @@ class Preset:
     vocab_size: int = 1024
     held_out: int = 1000  # stories
     samples: int = 200
-    about: str = ""
 
 
 PRESETS = {
-    "quick": Preset(64, 2, 2, steps=200, held_out=200, samples=50, about="to see that all of it works: a minute"),
-    "standard": Preset(128, 4, 4, steps=1400, about="within a few per cent of the floor: five minutes"),
-    "long": Preset(192, 6, 6, steps=6000, about="as close as a laptop gets in an hour"),
+    "quick": Preset(64, 2, 2, steps=200, held_out=200, samples=50),
+    "standard": Preset(128, 4, 4, steps=1400),
+    "long": Preset(192, 6, 6, steps=6000),
 }
 
 
@@ -306,16 +306,16 @@ class Capstone:
             shards = data.write_shards(rows, self.encode, self.folder / "shards", end_of_text=self.end, prefix=prefix)
         return data.DocumentDataset(shards, end_of_text=self.end, context_length=room)
 
-    def make_trainer(self, steps: int, listeners: Sequence[Callable[[Any], None]]) -> Any:
+    def make_trainer(self, listeners: Sequence[Callable[[Any], None]]) -> Any:
         """The model and what trains it."""
         loop, loader = piece("training/loop"), piece("datasets/loader")
         collate = piece("training/data").collate_rows
         # A story is seen once, and there is nothing to be learnt by heart; a text of one's own is soon seen again.
         dropout = 0.1 if self.settings.data else 0.0
         model = make_model(self.preset, self.tokenizer.vocab_size, self.settings.seed, dropout).to(self.device)
-        often = max(steps // 10, 20)
+        often = max(self.settings.steps // 10, 20)
         config = loop.TrainingConfig(
-            steps=steps, evaluate_every=often, checkpoint_every=often, autocast=faster_dtype(self.device)
+            steps=self.settings.steps, evaluate_every=often, checkpoint_every=often, autocast=faster_dtype(self.device)
         )
         batch_size = min(self.preset.batch_size, len(self.train_rows))
         return loop.Trainer(
@@ -325,19 +325,21 @@ class Capstone:
                 self.train_rows, batch_size, shuffle=True, seed=self.settings.seed, drop_last=True, collate=collate
             ),
             config,
-            schedule=self.schedule(steps),
+            schedule=self.schedule(),
             validation=list(itertools.islice(loader.make_data_loader(self.held_out_rows, 64, collate=collate), 4)),
             store=piece("training/checkpointing").CheckpointStore(self.folder / "checkpoints"),
             listeners=listeners,
         )
 
-    def schedule(self, steps: int) -> Callable[[int], float]:
+    def schedule(self) -> Callable[[int], float]:
         """Up within the first steps, and down in a straight line over all the others."""
+        steps = self.settings.steps
+        warmup = min(50, steps // 10)
         return partial(
             piece("training/schedule").warmup_stable_decay,
-            warmup_steps=min(50, steps // 10),
+            warmup_steps=warmup,
             total_steps=steps,
-            decay_steps=steps - min(50, steps // 10),
+            decay_steps=steps - warmup,
         )
 
     def train(self) -> None:
@@ -345,7 +347,7 @@ class Capstone:
         steps = self.settings.steps
         loop = piece("training/loop")
         with loop.ProgressBar(steps, floor=self.floor, console=self.screen.console) as bar:
-            trainer = self.make_trainer(steps, [bar])
+            trainer = self.make_trainer([bar])
             parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
             self.screen.line(f"model: {parameters:,} parameters; {steps} steps of {self.preset.batch_size} texts")
             if trainer.resume():
@@ -371,15 +373,15 @@ class Capstone:
         )
         with self.phase("evaluation") as told:
             self.evaluation = evaluate(self.held_out, filters=self.filters)
-            self.unfiltered = evaluate(self.held_out[:1]).grammatical
-            told(f"{len(self.held_out):,} texts read, {2 * self.preset.samples} written")
+            self.unfiltered: Any = None  # without a grammar there is nothing to compare
+            if self.log_probability is not None:
+                self.unfiltered = evaluate(self.held_out[:1]).grammatical
+            told(f"{len(self.held_out):,} texts read")
         with self.phase("n-grams") as told:
             train = [row.numpy() for row in self.train_rows]
             held_out = [row.numpy() for row in self.held_out_rows]
-            size = self.tokenizer.vocab_size
-            self.baselines = {
-                name: NGrams(train, order, size).loss(held_out) for name, order in (("bigram", 2), ("5-gram", 5))
-            }
+            counted = NGrams(train, 5, self.tokenizer.vocab_size)
+            self.baselines = {"bigram": counted.loss(held_out, order=2), "5-gram": counted.loss(held_out)}
             told("counted in the same training texts")
 
     def results(self) -> dict[str, Any]:
@@ -437,16 +439,17 @@ class Capstone:
         """Loss curve, schedule and attention maps, as PNG."""
         from . import plots
 
-        steps = self.settings.steps
         drawn = {
             "loss": plots.loss_curve(self.history, self.floor, self.baselines),
             "schedule": piece("training/schedule").plot_schedule(
-                {"warm-up and linear decay": self.schedule(steps)}, steps
+                {"warm-up and linear decay": self.schedule()}, self.settings.steps
             ),
         }
         tokens = [self.end, *self.encode(self.sampled)][:40]
         labels = [self.tokenizer.decode([token]) for token in tokens]
-        for layer, weights in enumerate(plots.attention_of(self.model, tokens, piece("attention/scaled_dot_product"))):
+        attention_weights = piece("attention/scaled_dot_product").attention_weights
+        mask = piece("attention/masking").causal_mask(len(tokens), device=self.device)
+        for layer, weights in enumerate(plots.attention_of(self.model, tokens, mask, attention_weights)):
             drawn[f"attention-{layer}"] = piece("attention/patterns").plot_attention(weights, labels)
         paths = []
         for name, figure in drawn.items():
@@ -650,7 +653,7 @@ def go_on(course: Catalogue, screen: Screen, known: Record, folder: str, prompt:
         piece(name) for name in ("gpt2/pretrained", "generation/decoding", "generation/strategies")
     )
     try:
-        model = pretrained.load_pretrained(folder).eval().to(piece("basics/environment").pick_device())
+        model = pretrained.load_pretrained(folder, device=piece("basics/environment").pick_device())
         tokenizer = piece("gpt2/tokenizer").load_tokenizer(folder)
     except (ValueError, OSError) as error:
         raise CapstoneError(str(error)) from error

@@ -386,23 +386,25 @@ def _turn(walk: Walk, lexicon: Lexicon, scene: _Scene, start: str) -> None:
             walk.say(".")
     elif start == later:
         walk.one_of(other.mentions)
-        asked = f" asked {holder.name} for {thing}, "
-        walk.say(asked)
-        if (
-            walk.one_of([f"and {holder.pronoun} gave it to {other.object}.", f"but {holder.pronoun} kept it."])[0]
-            == "a"
-        ):
+        walk.say(f" asked {holder.name} for {thing}, ")
+        gave_it, kept_it = f"and {holder.pronoun} gave it to {other.object}.", f"but {holder.pronoun} kept it."
+        if walk.one_of([gave_it, kept_it]) == gave_it:
             scene.holder = other
     else:
-        finder = scene.hero if walk.one_of([scene.hero.name, scene.friend.name]) == scene.hero.name else scene.friend
-        walk.say(f" found {thing} {scene.spot} and gave it to {scene.other(finder).name}.")
-        scene.holder, scene.spot = scene.other(finder), ""
+        taker = scene.other(_either(walk, scene))
+        walk.say(f" found {thing} {scene.spot} and gave it to {taker.name}.")
+        scene.holder, scene.spot = taker, ""
+
+
+def _either(walk: Walk, scene: _Scene) -> _Person:
+    """One of the two, by name."""
+    return scene.hero if walk.one_of([scene.hero.name, scene.friend.name]) == scene.hero.name else scene.friend
 
 
 def _ending(walk: Walk, scene: _Scene) -> None:
     """Who goes home where, and what has become of the thing."""
     walk.say(" ")
-    first = scene.hero if walk.one_of([scene.hero.name, scene.friend.name]) == scene.hero.name else scene.friend
+    first = _either(walk, scene)
     second = scene.other(first)
     walk.say(f" went home to {first.home}, and {second.name} to {second.home}. ")
     if scene.spot:

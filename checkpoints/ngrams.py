@@ -57,17 +57,22 @@ class NGrams:
             self._orders.append(_Order(runs[known], counts[known], totals, numpy.bincount(owners, counts[known] > 0)))
             contexts = numpy.roll(numbers - int(not known[0]), 1)  # the run that ends just before each token
 
-    def loss(self, rows: Sequence[Numbers]) -> float:
-        """The mean cross-entropy of every token but the first of each row, in nats per token."""
+    def loss(self, rows: Sequence[Numbers], order: int | None = None) -> float:
+        """The mean cross-entropy of every token but the first of each row, in nats per token.
+
+        Args:
+            rows: texts.
+            order: of the longest run that is looked at, at most that of the model; all are if None.
+        """
         tokens, places = _joined(rows)
         probability = numpy.full(len(tokens), 1.0 / self.vocab_size)
         contexts = numpy.zeros(len(tokens), dtype=numpy.int64)
-        for length, order in enumerate(self._orders, start=1):
+        for length, runs_of in enumerate(self._orders[:order], start=1):
             possible = (places >= length - 1) & (contexts >= 0)
-            runs = numpy.where(possible, order.find(contexts * self.vocab_size + tokens), -1)
-            totals = numpy.where(possible, order.totals[contexts.clip(0, len(order.totals) - 1)], 0)
-            kinds = order.kinds[contexts.clip(0, len(order.kinds) - 1)]
-            counts = numpy.where(runs >= 0, order.counts[runs], 0)
+            runs = numpy.where(possible, runs_of.find(contexts * self.vocab_size + tokens), -1)
+            totals = numpy.where(possible, runs_of.totals[contexts.clip(0, len(runs_of.totals) - 1)], 0)
+            kinds = runs_of.kinds[contexts.clip(0, len(runs_of.kinds) - 1)]
+            counts = numpy.where(runs >= 0, runs_of.counts[runs], 0)
             # What the discount takes from each kind of follower, so that the probabilities still sum to 1.
             shared = (counts - DISCOUNT).clip(0) + DISCOUNT * kinds * probability
             probability = numpy.where(totals > 0, shared / totals.clip(1), probability)

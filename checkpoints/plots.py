@@ -1,6 +1,6 @@
 """The capstone's own figures."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,18 +34,18 @@ def loss_curve(history: Sequence[Any], floor: float | None, baselines: Mapping[s
     return figure
 
 
-def attention_of(model: Any, tokens: Sequence[int], attention: Any) -> Iterator["Tensor"]:
-    """The attention weights (H, T, T) of each block of a GPT-2, made by the given module's `attention_weights`."""
+def attention_of(
+    model: Any, tokens: Sequence[int], mask: "Tensor", attention_weights: Callable[..., "Tensor"]
+) -> Iterator["Tensor"]:
+    """The attention weights (H, T, T) of each block of a GPT-2."""
     import torch
 
     inputs: list[Tensor] = []
     hooks = [block.attn.register_forward_pre_hook(lambda _, args: inputs.append(args[0])) for block in model.h]
-    device = model.wte.weight.device
     with torch.no_grad():
-        model(torch.tensor([list(tokens)], device=device))
+        model(torch.tensor([list(tokens)], device=mask.device))
         for hook in hooks:
             hook.remove()
-        mask = torch.ones(len(tokens), len(tokens), dtype=torch.bool, device=device).tril()
         for block, x in zip(model.h, inputs, strict=True):
             query, key, _ = block.attn.project(x)
-            yield attention.attention_weights(query, key, mask)[0]
+            yield attention_weights(query, key, mask)[0]

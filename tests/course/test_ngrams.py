@@ -38,6 +38,8 @@ def test_against_the_definition(order: int) -> None:
     model = NGrams([numpy.array(row) for row in rows], order, 6)
     slow = [-math.log(_slow(rows, order, 6, row[:end], row[end])) for row in held for end in range(1, len(row))]
     assert model.loss([numpy.array(row) for row in held]) == pytest.approx(sum(slow) / len(slow), rel=1e-12)
+    longer = NGrams([numpy.array(row) for row in rows], order + 1, 6)
+    assert longer.loss([numpy.array(row) for row in held], order) == model.loss([numpy.array(row) for row in held])
     for text in ([0], [0, 1, 2], [0, 5, 5], [0, 3, 1, 4, 2]):
         losses = [model.loss([numpy.array([*text, token])]) for token in range(6)]
         before = model.loss([numpy.array(text)]) * (len(text) - 1) if len(text) > 1 else 0.0
