@@ -97,6 +97,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """The tests prove themselves: each small thing made wrong in a solution is noticed (`-- SPRINT or TASK`)."""
+    code = run(session, "-m", "tests.course.mutants", *session.posargs)
+    if code:
+        session.error("mutants survived, or the list of the equivalent ones is wrong: see above")
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style, types, and that the stubs are what the generator makes."""
     tool(session, "ruff", "check", ".")

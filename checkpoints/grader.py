@@ -6,7 +6,7 @@ exits or crashes costs the check it was at, and another one goes on with the nex
 
 import functools
 import os
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class Grader:
         diagnose: whether wrong answers are compared with the misconceptions.
         lend_all: whether every earlier piece is lent, also where it is graded in the same run.
         gallery: a folder in which the figures that tasks draw are kept, by sprint; they are not kept if None.
+        threads: that torch computes with in each worker; with one, sums come out in one order.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Grader:
         diagnose: bool = True,
         lend_all: bool = False,
         gallery: Path | None = None,
+        threads: int = 1,
     ) -> None:
         self.course = course
         self.seed = seed
@@ -76,6 +78,7 @@ class Grader:
         self.diagnose = diagnose
         self.lend_all = lend_all
         self.gallery = gallery
+        self.threads = threads
         self._whose = whose
         self._texts: dict[str, trees.Source] = {}
         self._pool = Pool(jobs or max(2, min(8, os.cpu_count() or 2)))
@@ -188,14 +191,29 @@ class Grader:
         grading.checks = [found[check] for check in titles]
         grading.ran = True
 
-    def variants(self, task: Task) -> dict[str, list[CheckResult]]:
-        """What each of a task's misconceptions gives in the learner's place, check by check."""
+    def variants(
+        self,
+        task: Task,
+        texts: Mapping[str, str] | None = None,
+        checks: Sequence[str] | None = None,
+        until_wrong: bool = False,
+    ) -> dict[str, list[CheckResult]]:
+        """What wrong texts give in the learner's place, check by check.
+
+        Args:
+            task: whose text is replaced.
+            texts: the texts, by name; those of the task's misconceptions if None.
+            checks: the checks to run, in this order; all if None.
+            until_wrong: whether a text is done with at the first check that it fails.
+        """
         self._preload([task])
         found: dict[str, list[CheckResult]] = {}
+        known = _misconceptions(task) if texts is None else texts
+        wanted = list(checks_of(task.tests())) if checks is None else checks
 
         def steps() -> Steps:
             found.update(
-                (yield from self._run_variants(task, self._sources(task, {})[0], list(checks_of(task.tests()))))
+                (yield from self._run_variants(task, self._sources(task, {})[0], wanted, known, until_wrong))
             )
             finished.append(True)
 
@@ -215,37 +233,39 @@ class Grader:
             task, sources = grading.task, grading.sources
             wrong = [check.check for check in grading.checks if not check.passed]
             right = [check.check for check in grading.checks if check.passed]
-            variants = yield from self._run_variants(task, sources, wrong)
+            known = _misconceptions(task)
+            variants = yield from self._run_variants(task, sources, wrong, known)
             candidates = diagnosis.explaining(grading.checks, variants)
             if right and len(candidates) > 1:
-                rest = yield from self._run_variants(task, sources, right, candidates)
+                candidates_only = {name: known[name] for name in candidates}
+                rest = yield from self._run_variants(task, sources, right, candidates_only)
                 variants = {name: [*variants[name], *rest[name]] for name in candidates}
             diagnosis.name(grading.checks, variants)
         grading.complete = True
 
     def _run_variants(
-        self, task: Task, sources: Sources, checks: Sequence[str], names: Collection[str] | None = None
+        self, task: Task, sources: Sources, checks: Sequence[str], texts: Mapping[str, str], until_wrong: bool = False
     ) -> VariantSteps:
-        """Run checks on a task's misconceptions, or on some: shared out among few workers, for these are our own."""
-        solution = task.solution().read_text(encoding="utf-8")
-        entries = [entry for entry in diagnosis.misconceptions_of(task.tests()) if names is None or entry.name in names]
-        known = [(entry.name, entry.apply(solution)) for entry in entries]
+        """Run checks on wrong texts: shared out among few workers, for these are our own."""
         found: dict[str, list[CheckResult]] = {}
-        while remaining := [(name, text) for name, text in known if name not in found]:
+        while remaining := [(name, text) for name, text in texts.items() if name not in found]:
             shares = [tuple(remaining[start :: self._pool.jobs]) for start in range(self._pool.jobs)]
-            outcomes = yield [replace(self._job(task, sources, checks), variants=share) for share in shares if share]
-            for share, outcome in zip(shares, outcomes, strict=False):
-                for name, _ in share:
-                    if name in outcome.variants:
-                        found[name] = outcome.variants[name]
-                        continue
-                    found[name] = []  # the process was lost in this one, which then explains nothing
-                    break  # those after it are run again
-        return {name: found[name] for name, _ in known}
+            shares = [share for share in shares if share]
+            outcomes = yield [
+                replace(self._job(task, sources, checks), variants=share, until_wrong=until_wrong) for share in shares
+            ]
+            for share, outcome in zip(shares, outcomes, strict=True):
+                found |= {name: outcome.variants[name] for name, _ in share if name in outcome.variants}
+                if outcome.variant is not None or not outcome.variants:  # lost in one; those after it are run again
+                    lost = CheckResult(outcome.at or "", "", [outcome.lost or _not_reported(task)])
+                    found.setdefault(outcome.variant or share[0][0], []).append(lost)
+        return {name: found[name] for name in texts}
 
     def _job(self, task: Task, sources: Sources, checks: Sequence[str]) -> worker.Job:
         seconds = self.seconds or task.seconds
-        return worker.Job(self.course, task, self.seed, sources, tuple(checks), seconds, seconds, worker.new_scratch())
+        scratch = worker.new_scratch()
+        job = worker.Job(self.course, task, self.seed, sources, tuple(checks), seconds, seconds, scratch)
+        return replace(job, threads=self.threads)
 
     def _drive(self, steps: Steps, outcomes: list[Outcome] | None = None) -> None:
         """Take the next step, and hand over the jobs it asks for; their last outcome takes the step after."""
@@ -262,6 +282,12 @@ class Grader:
 
         for index, job in enumerate(jobs):
             self._pool.submit(job, functools.partial(reply, index))
+
+
+def _misconceptions(task: Task) -> dict[str, str]:
+    """The texts of a task's misconceptions, by their names."""
+    solution = task.solution().read_text(encoding="utf-8")
+    return {entry.name: entry.apply(solution) for entry in diagnosis.misconceptions_of(task.tests())}
 
 
 def _not_reported(task: Task) -> Verdict:

@@ -34,6 +34,7 @@ class Outcome:
     comparisons: list[dict[str, Any]] = field(default_factory=list)  # of `compare`'s workloads
     lost: Verdict | None = None  # why the process was lost, if it was
     at: str | None = None  # the check it was lost in; None: before the first
+    variant: str | None = None  # and the wrong variant
     whole: bool = False  # the cause concerns every check of the task
     printed: str = ""  # what the learner's code had printed when the process ended
 
@@ -112,7 +113,7 @@ class Pool:
         run.last = time.monotonic()
         outcome = run.outcome
         if "started" in message:
-            outcome.at = message["started"]
+            outcome.at, outcome.variant = message["started"], message["variant"] or None
         elif "check" in message:
             result = check_from_json(message["check"])
             outcome.at = None
@@ -120,6 +121,8 @@ class Pool:
                 outcome.variants.setdefault(message["variant"], []).append(result)
             elif result.check in run.job.checks:
                 outcome.results[result.check] = result
+        elif "finished" in message:
+            outcome.variant = None
         elif "comparison" in message:
             outcome.comparisons.append(message["comparison"])
         elif "breach" in message:

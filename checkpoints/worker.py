@@ -48,6 +48,8 @@ class Job:
     compare: bool = False  # instead of the checks, run the task's workloads beside the solution's
     gallery: str | None = None  # where figures are kept for the learner; nowhere if None
     variants: tuple[tuple[str, str], ...] = ()  # instead of the text in `sources`, run the checks on each of these
+    until_wrong: bool = False  # and go on to the next with the first check that fails
+    threads: int = 1  # that torch computes with: several tasks are graded side by side
 
     @property
     def output(self) -> Path:
@@ -122,7 +124,7 @@ class _Worker:
         self.job = job
         self.channel = channel
         self.trace = trace
-        torch.set_num_threads(1)  # several tasks are graded side by side, and sums come out in one order
+        torch.set_num_threads(job.threads)
         self.guard = guard_of(job.task, shortcuts=job.compare)
         self.guard.watch_system()
 
@@ -147,9 +149,9 @@ class _Worker:
         self.trace.truncate()
         faulthandler.dump_traceback_later(seconds, exit=True, file=self.trace)
 
-    def started(self, check: str) -> None:
+    def started(self, check: str, variant: str = "") -> None:
         """Tell that a check starts."""
-        self.send({"started": check})
+        self.send({"started": check, "variant": variant})
         os.ftruncate(1, 0)
         self.arm(self.job.seconds)
 
@@ -232,8 +234,12 @@ class _Worker:
             sys.modules[tests.__name__] = tests
             exec(code, vars(tests))
             for check in job.checks:
-                self.started(f"{variant}: {check}")
-                self.finished(pytest_plugin.run_check(session, job.task, check, getattr(tests, check)), variant)
+                self.started(check, variant)
+                result = pytest_plugin.run_check(session, job.task, check, getattr(tests, check))
+                self.finished(result, variant)
+                if job.until_wrong and not result.passed:
+                    break
+            self.send({"finished": variant})
 
     def compare(self) -> None:
         """Run the task's workloads beside the solution's."""
