@@ -23,7 +23,7 @@ import pytest_check
 import torch
 from torch import Tensor, nn
 
-from . import ROOT
+from . import ROOT, accidents
 from .catalogue import Task
 from .comparison import describe, difference, dtype_name, evidence, is_tensor, plain, shape_name
 from .crashes import ForbiddenError, first_line, is_no_answer, line_of, verdict_of
@@ -264,6 +264,7 @@ class Check:
         self.scratch: str | None = None  # where `folder` is made; the system's place if None
         self.gallery: Path | None = None  # where `keep` puts figures; nowhere if None
         self._comparisons = 0
+        self._built: nn.Module | None = None  # the module that the learner's code made last
 
     @functools.cached_property
     def folder(self) -> Path:
@@ -314,6 +315,8 @@ class Check:
         divergence: str = "",
     ) -> None:
         """Note a verdict; the check goes on."""
+        if self._built is not None and (hidden := accidents.hidden_parameters(self._built)):
+            where = f"{where}\n{hidden}" if where else hidden
         verdict = Verdict(kind, call, got, expected, where, divergence, comparison=self._comparisons, evidence=proof)
         self._comparisons += 1
         self.verdicts.append(verdict)
@@ -340,7 +343,7 @@ class Check:
     def __call__(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Answer:
         """Call a function or module of the learner's with these arguments, which it must not change."""
         before = [(name, tensor, _clone(tensor.detach())) for name, tensor in _tensors(args, kwargs)]
-        answer = self.run(call_text(function, args, kwargs), lambda: function(*args, **kwargs))
+        answer = self.run(call_text(function, args, kwargs), lambda: function(*args, **kwargs), pure=True)
         for name, tensor, saved in before:
             if difference(tensor.detach(), saved, rtol=0.0, atol=0.0) is not None:
                 self.note(
@@ -356,15 +359,17 @@ class Check:
         """Call something that may change its arguments: that is its purpose."""
         return self.run(call_text(function, args, kwargs), lambda: function(*args, **kwargs))
 
-    def run(self, call: str, thunk: Callable[[], Any]) -> Answer:
-        """Run learner's code behind a description of one's own."""
+    def run(self, call: str, thunk: Callable[[], Any], pure: bool = False) -> Answer:
+        """Run learner's code behind a description of one's own; `pure` where it is to change nothing."""
         answer = Answer(self, call, failed=True)
         try:
             with self.guard.learner():
                 value = thunk()
             answer = Answer(self, call, plain(value))
+            if isinstance(value, nn.Module):
+                self._built = value
         except BaseException as error:
-            self._note_error(call, error)
+            self._note_error(call, error, pure)
         self._note_breaches(call)
         if any(verdict.call == call for verdict in self.verdicts):
             answer.failed = True
@@ -501,6 +506,16 @@ class Check:
                 "a result",
             )
 
+    def settle(self) -> None:
+        """At the end of the check: what the learner's code has left behind."""
+        call = "the end of the check"
+        with self.guard.learner():
+            pass  # a thread of theirs may have changed something in the meantime
+        self._note_breaches(call)
+        for name in self.guard.threads_left():
+            got = f"a thread of yours still runs: {name}"
+            self.note(Kind.CRASH, call, got, "threads that end with the call that has started them: join them")
+
     def _note_breaches(self, call: str) -> None:
         for breach in self.guard.breaches:
             if not any(verdict.got == breach for verdict in self.verdicts):
@@ -512,13 +527,13 @@ class Check:
                 )
         self.guard.breaches.clear()
 
-    def _note_error(self, call: str, error: BaseException) -> None:
+    def _note_error(self, call: str, error: BaseException, pure: bool = False) -> None:
         """Note an exception out of the learner's code; what the guard refused is noted with its breaches."""
         if isinstance(error, Stop) or (isinstance(error, ForbiddenError) and self.guard.breaches):
             return
         if isinstance(error, ImportFailure):
             self.guard.breaches.clear()
-        verdict = verdict_of(error, call, self.task)
+        verdict = verdict_of(error, call, self.task, pure)
         self.note(verdict.kind, verdict.call, verdict.got, verdict.expected, verdict.where, verdict.evidence)
 
 

@@ -47,7 +47,7 @@ def measure(job: "Job", guard: "Guard", tell: Callable[[dict[str, Any]], None]) 
     from .checks import Draw
 
     mine = _load(job, guard)
-    trees.Tree(job.course.tasks(), {}, guard.learner).install()
+    trees.Tree(job.course.tasks(), {}, guard).install()
     theirs = importlib.import_module(job.task.module)
     tests = _tests_module(job.task)
     pairs = zip(
@@ -61,7 +61,7 @@ def measure(job: "Job", guard: "Guard", tell: Callable[[dict[str, Any]], None]) 
 
 
 def _load(job: "Job", guard: "Guard") -> ModuleType:
-    trees.Tree(job.course.tasks(), job.sources, guard.learner).install()
+    trees.Tree(job.course.tasks(), job.sources, guard).install()
     return importlib.import_module(job.task.module)
 
 

@@ -4,7 +4,7 @@ import errno
 import re
 import traceback
 
-from . import ROOT
+from . import ROOT, accidents
 from .catalogue import Task
 from .trees import ImportFailure
 from .verdicts import Kind, Verdict
@@ -18,8 +18,8 @@ class ForbiddenError(RuntimeError):
     """Raised into the learner's code when it does what is not allowed."""
 
 
-def verdict_of(error: BaseException, call: str, task: Task) -> Verdict:
-    """The verdict on a call that ended with this exception."""
+def verdict_of(error: BaseException, call: str, task: Task, pure: bool = False) -> Verdict:
+    """The verdict on a call that ended with this exception; `pure` of one that was to change nothing."""
     if isinstance(error, ImportFailure):
         return _import_verdict(error, call, task)
     where, proof = line_of(error), {"raised": type(error).__name__, "message": first_line(error)}
@@ -27,7 +27,10 @@ def verdict_of(error: BaseException, call: str, task: Task) -> Verdict:
         return Verdict(Kind.FORBIDDEN_SHORTCUT, call, str(error), _OWN_MAKING, where)
     if is_stub(error):
         told = str(error) or "NotImplementedError"
-        return Verdict(Kind.TODO, call, told, "your code in the place of `raise NotImplementedError`", where)
+        wanted = "your code in the place of `raise NotImplementedError`"
+        if accidents.raise_was_left(where):
+            wanted = "that line gone: your code runs up to `raise NotImplementedError`, and no further"
+        return Verdict(Kind.TODO, call, told, wanted, where)
     if _out_of_memory(error):
         return Verdict(Kind.OUT_OF_MEMORY, call, _asked_for(error), f"a result within {task.memory_gib:g} GiB", where)
     if _flood(error):
@@ -37,9 +40,13 @@ def verdict_of(error: BaseException, call: str, task: Task) -> Verdict:
         return Verdict(Kind.CRASH, call, f"called sys.exit({error.code!r})", wanted, where)
     told = f"{type(error).__name__}: {first_line(error)}"
     if "leaf Variable that requires grad" in told:
-        wanted = "its inputs as they were: use the form without the underscore"
-        return Verdict(Kind.CHANGED_ITS_INPUT, call, told, wanted, where, evidence=proof)
-    return Verdict(Kind.CRASH, call, told, "a result", where, evidence=proof)
+        if pure:
+            wanted = "its inputs as they were: use the form without the underscore"
+            return Verdict(Kind.CHANGED_ITS_INPUT, call, told, wanted, where, evidence=proof)
+        wanted = "what is trained changed under `torch.no_grad()`, where autograd does not follow"
+        return Verdict(Kind.CRASH, call, told, wanted, where, evidence=proof)
+    wanted = accidents.remedy(error, task, where) or "a result"
+    return Verdict(Kind.CRASH, call, told, wanted, where, evidence=proof)
 
 
 def _import_verdict(error: ImportFailure, call: str, task: Task) -> Verdict:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import diagnosis, stubs, trees, worker
+from . import accidents, diagnosis, stubs, trees, worker
 from .catalogue import Catalogue, Task, checks_of
 from .pool import Outcome, Pool
 from .verdicts import CheckResult, Kind, TaskResult, Verdict
@@ -185,7 +185,8 @@ class Grader:
             if outcome.at is not None and outcome.lost is not None:
                 found[outcome.at] = CheckResult(outcome.at, titles[outcome.at], [lost], outcome.printed)
             nothing_new = outcome.at is None and not outcome.results
-            if outcome.lost is None or outcome.whole or nothing_new or timeouts >= TIMEOUTS:
+            ended = outcome.lost is None and not outcome.renewed
+            if ended or outcome.whole or nothing_new or timeouts >= TIMEOUTS:
                 for check in titles:
                     found.setdefault(check, CheckResult(check, titles[check], [lost]))
         grading.checks = [found[check] for check in titles]
@@ -212,9 +213,7 @@ class Grader:
         wanted = list(checks_of(task.tests())) if checks is None else checks
 
         def steps() -> Steps:
-            found.update(
-                (yield from self._run_variants(task, self._sources(task, {})[0], wanted, known, until_wrong))
-            )
+            found.update((yield from self._run_variants(task, self._sources(task, {})[0], wanted, known, until_wrong)))
             finished.append(True)
 
         finished: list[bool] = []
@@ -241,6 +240,9 @@ class Grader:
                 rest = yield from self._run_variants(task, sources, right, candidates_only)
                 variants = {name: [*variants[name], *rest[name]] for name in candidates}
             diagnosis.name(grading.checks, variants)
+        result = TaskResult(grading.task.id, grading.task.points, grading.checks)
+        if result.untouched and grading.sources[grading.task.id].path == str(grading.task.exercise()):
+            _tell_where_else(grading.checks, accidents.elsewhere(grading.task, self.course))
         grading.complete = True
 
     def _run_variants(
@@ -282,6 +284,15 @@ class Grader:
 
         for index, job in enumerate(jobs):
             self._pool.submit(job, functools.partial(reply, index))
+
+
+def _tell_where_else(checks: Iterable[CheckResult], found: Mapping[str, str]) -> None:
+    """Say, of what is still to do, that it stands in another file."""
+    for check in checks:
+        for verdict in check.verdicts:
+            name = verdict.got.rpartition(": ")[2].partition(".")[0]
+            if name in found:
+                verdict.where = f"{found[name]} defines {name}: is it in the wrong file?"
 
 
 def _misconceptions(task: Task) -> dict[str, str]:

@@ -1,28 +1,30 @@
-"""What surrounds the learner's code while it runs: what it may not call, change or write to."""
+"""What surrounds the learner's code while it runs: what it may not call, import, read, change or write to.
 
-import builtins
+It keeps mistakes and temptations from the grader. It is no sandbox: see README.md, "What the grader promises".
+"""
+
+import ast
 import contextlib
 import fnmatch
+import functools
 import importlib
-import math
 import multiprocessing
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-import numpy
-import pytest
-import pytest_check
-import torch
 from torch.overrides import TorchFunctionMode
 
-from . import ROOT, misconceptions, trees, verdicts
+from . import ROOT
 from .catalogue import Task
 from .crashes import ForbiddenError
+from .intact import Intact, Settings
 
 
 class _NoShortcuts(TorchFunctionMode):
@@ -42,30 +44,6 @@ class _NoShortcuts(TorchFunctionMode):
             self.guard.refuse(f"called torch's {name}: this is what you are building")
         return func(*args, **(kwargs or {}))
 
-
-# Everything that a comparison or an oracle rests on: a learner's module that replaces any of it is told so,
-# and it is put back before anything is compared.
-_NAMESPACES: tuple[tuple[str, Any], ...] = (
-    ("torch", torch),
-    ("torch.Tensor", torch.Tensor),
-    ("torch._C.TensorBase", torch._C.TensorBase),
-    ("torch.nn", torch.nn),
-    ("torch.nn.Module", torch.nn.Module),
-    ("torch.nn.functional", torch.nn.functional),
-    ("torch.autograd", torch.autograd),
-    ("torch.linalg", torch.linalg),
-    ("torch.special", torch.special),
-    ("torch.testing", torch.testing),
-    ("numpy", numpy),
-    ("math", math),
-    ("builtins", builtins),
-    ("pytest", pytest),
-    ("pytest_check", pytest_check),
-    ("pytest_check.check", type(pytest_check.check)),
-    ("checkpoints.misconceptions", misconceptions),
-    ("checkpoints.trees", trees),
-    ("checkpoints.verdicts", verdicts),
-)
 
 _PROCESS_EVENTS = {
     "os.fork": "os.fork",
@@ -89,21 +67,49 @@ _WRITE_EVENTS = {
 }
 _WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _PROTECTED = ("checkpoints", "solutions", "tests", "noxfile.py", "pyproject.toml", ".git")
+_UNREAD = ("solutions", "tests")
+_REACHING_EVENTS = {
+    "gc.get_objects",
+    "gc.get_referrers",
+    "gc.get_referents",
+    "sys._getframe",
+    "sys.settrace",
+    "sys.setprofile",
+    "sys.addaudithook",
+}
+_WATCHED = {"open", "os.kill", "os.killpg", "object.__setattr__", *_WRITE_EVENTS, *_PROCESS_EVENTS, *_REACHING_EVENTS}
+
+# What the graders are made of, and libraries that have a GPT-2 of their own. A task may import of these what its
+# solution imports.
+_FOREIGN = frozenset({"checkpoints", "solutions", "tests", "pytest", "pytest_check"}) | {
+    "transformers",
+    "tokenizers",
+    "tiktoken",
+}
 
 
 class Guard:
     """Arms and disarms all of that; `breaches` keeps what was refused, even if the learner's code hid it."""
 
-    def __init__(self, forbidden: Sequence[str] = (), processes: bool = False, root: Path = ROOT) -> None:
+    def __init__(
+        self,
+        forbidden: Sequence[str] = (),
+        processes: bool = False,
+        root: Path = ROOT,
+    ) -> None:
         self.forbidden = forbidden
         self.processes = processes
         self.breaches: list[str] = []
         self._depth = 0
         self._decided: dict[str, bool] = {}  # by name: the question comes with each call of torch
         self._protected = tuple(os.path.realpath(root / name) for name in _PROTECTED)
+        self._unread = tuple(os.path.realpath(root / name) + os.sep for name in _UNREAD)
+        self._exercises = str(root / "exercises") + os.sep
         self._figures = os.path.realpath(root / "checkpoints" / "figures")
-        self._saved = [(name, space, dict(vars(space))) for name, space in _NAMESPACES]
-        self._modes = (torch.get_default_dtype(), torch.get_num_threads())
+        self._intact = Intact()
+        self._busy = threading.local()
+        self._home = threading.get_ident()
+        self._threads = {thread.ident for thread in threading.enumerate()}
 
     def is_forbidden(self, name: str) -> bool:
         """Whether a torch function of this name is what is being built."""
@@ -120,13 +126,24 @@ class Guard:
         """Refuse, while armed, to start processes and to write to the course. For good: hooks cannot be removed."""
         sys.addaudithook(self._audit)
 
+    @property
+    def armed(self) -> bool:
+        """Whether it is the learner's code that runs: within a call of it, or in a thread that it has started."""
+        return self._depth > 0 or threading.get_ident() != self._home
+
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
-        if not self._depth:
+        if event not in _WATCHED or getattr(self._busy, "on", False):
             return
+        self._busy.on = True  # what is asked here is an event as well
+        try:
+            if self.armed or ((event != "open" or _writes(args)) and self._is_on_the_stack()):
+                self._judge(event, args)
+        finally:
+            self._busy.on = False
+
+    def _judge(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
-            path, _, flags = args
-            if isinstance(flags, int) and flags & _WRITE_FLAGS:
-                self._refuse_path(path)
+            (self._refuse_path if _writes(args) else self._refuse_reading)(args[0])
         elif event in _WRITE_EVENTS:
             for path in args[:2]:
                 self._refuse_path(path)
@@ -134,6 +151,53 @@ class Guard:
             self.refuse(f"tried to start another process ({_PROCESS_EVENTS[event]})")
         elif event in ("os.kill", "os.killpg") and not (self.processes and _is_own_child(args[0])):
             self.refuse("tried to send a signal to a process")
+        elif event in _REACHING_EVENTS and self._is_learners(_caller()):
+            self.refuse(f"called {event}: what the grader is made of could be reached so")
+        elif event == "object.__setattr__" and args[1] in ("__code__", "__defaults__", "__kwdefaults__"):
+            owner = getattr(args[0], "__module__", None) or ""
+            if owner.split(".")[0] in ("torch", "numpy", "pytest", "pytest_check", "checkpoints", "tests"):
+                self.refuse(f"changed {owner}.{getattr(args[0], '__name__', '?')} from within")
+
+    def _is_on_the_stack(self) -> bool:
+        """Whether code of the exercises runs that nobody has called by a check: the end of an object, say."""
+        frame: FrameType | None = _caller()
+        while frame is not None:
+            if frame.f_code.co_filename.startswith(self._exercises):
+                return True
+            frame = frame.f_back
+        return False
+
+    def _is_learners(self, frame: FrameType) -> bool:
+        """Whether a frame runs code of the exercises, or one that was made of a text there and then."""
+        return frame.f_code.co_filename.startswith((self._exercises, "<string>"))
+
+    def _refuse_reading(self, path: Any) -> None:
+        if not isinstance(path, str | bytes | os.PathLike):
+            return
+        real = os.path.realpath(os.fsdecode(path))
+        if real.startswith(self._unread) and not _quotes(_caller()):
+            self.refuse(f"tried to read {self._shown(real)}: the answer is to be yours")
+
+    def _shown(self, real: str) -> str:
+        return Path(os.path.relpath(real, os.path.dirname(self._protected[0]))).as_posix()  # noqa: PTH120
+
+    def read(self, text: str, task: Task | None) -> None:
+        """Look through a text of the learner's for a task, before it runs, for what it may not name.
+
+        Modules that are already there are imported without a word to any hook, so this is seen in the text alone.
+        """
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError):
+            return  # it will not run either
+        with self.trusted():
+            foreign = _FOREIGN - (imported(task) if task else set())
+        for node in ast.walk(tree):
+            for name in _modules_in(node):
+                if name.split(".")[0] in foreign:
+                    self.refuse(f"imports {name}: solve it with torch and Python alone")
+            if self.forbidden and _name_in(node).startswith(("DisableTorchFunction", "_DisableTorch")):
+                self.refuse(f"uses torch's {_name_in(node)}, behind which shortcuts hide")
 
     def _refuse_path(self, path: Any) -> None:
         if not isinstance(path, str | bytes | os.PathLike):
@@ -143,13 +207,12 @@ class Guard:
             return
         for protected in self._protected:
             if real == protected or real.startswith(protected + os.sep):
-                shown = os.path.relpath(real, os.path.dirname(self._protected[0]))  # noqa: PTH120
-                self.refuse(f"tried to change {Path(shown).as_posix()}, which belongs to the course")
+                self.refuse(f"tried to change {self._shown(real)}, which belongs to the course")
 
     @contextmanager
     def learner(self) -> Iterator[None]:
         """Surround a call of the learner's code."""
-        gradients = torch.is_grad_enabled()
+        before = Settings.now()
         self._depth += 1
         try:
             with warnings.catch_warnings():
@@ -162,37 +225,23 @@ class Guard:
         finally:
             self._depth -= 1
             if not self._depth:
-                self._put_back(gradients)
+                self.breaches += self._intact.put_back(before)
 
-    def _put_back(self, gradients: bool) -> None:
-        """Undo and note what the learner's code changed in torch, pytest and Python themselves."""
-        dtype, threads = self._modes
-        if torch.get_default_dtype() != dtype:
-            torch.set_default_dtype(dtype)
-            self.breaches.append("changed torch's default dtype for everybody: give a dtype where you make a tensor")
-        if torch.get_num_threads() != threads:
-            torch.set_num_threads(threads)
-            self.breaches.append("changed torch's number of threads for everybody")
-        if torch.is_grad_enabled() != gradients:
-            torch.set_grad_enabled(gradients)
-            self.breaches.append("left gradients switched off for everybody: use `with torch.no_grad():`")
-        for name, space, saved in self._saved:
-            now = vars(space)
-            if len(now) == len(saved) and all(map(_is, now.values(), saved.values())):
-                continue
-            for key, value in saved.items():
-                if now.get(key, _GONE) is not value:
-                    setattr(space, key, value)
-                    self.breaches.append(f"replaced {name}.{key}: {_LEAVE}")
-            for key in vars(space).keys() - saved.keys():
-                value = vars(space)[key]
-                if key == "__slotnames__":
-                    saved[key] = value  # Python's own note, from the first time that a tensor is pickled
-                elif isinstance(space, type) and not str(getattr(value, "__module__", "")).startswith("torch"):
-                    delattr(space, key)  # it would hide what the class inherits
-                    self.breaches.append(f"replaced {name}.{key}: {_LEAVE}")
-                else:
-                    saved[key] = value  # torch adds to itself lazily: no breach
+    @contextmanager
+    def trusted(self) -> Iterator[None]:
+        """Surround what the course itself does in the middle of a call of the learner's code: read what it lends."""
+        depth, self._depth = self._depth, 0
+        try:
+            yield
+        finally:
+            self._depth = depth
+
+    def threads_left(self, patience: float = 0.5) -> list[str]:
+        """The names of threads that the learner's code has started and that do not end, however long one waits."""
+        left = [each for each in threading.enumerate() if each.ident not in self._threads and not _serves(each)]
+        for thread in left:
+            thread.join(patience / len(left))
+        return [thread.name for thread in left if thread.is_alive()]
 
 
 def guard_of(task: Task, shortcuts: bool = False) -> Guard:
@@ -209,8 +258,62 @@ def preload(modules: Iterable[str]) -> None:
             importlib.import_module(name)
 
 
-_GONE = object()
-_LEAVE = "leave it as it is, the grader has its own"
+@functools.cache
+def imported(task: Task) -> frozenset[str]:
+    """The packages that a task's solution imports."""
+    tree = ast.parse(task.solution().read_text(encoding="utf-8"))
+    return frozenset(name.split(".")[0] for node in ast.walk(tree) for name in _modules_in(node))
+
+
+def _modules_in(node: ast.AST) -> list[str]:
+    """The modules that a piece of a text imports, or names as one would to import them at run time."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [node.module] if node.module and not node.level else []
+    if isinstance(node, ast.Call) and _name_in(node.func) in ("import_module", "__import__"):
+        return [entry.value for entry in node.args if isinstance(entry, ast.Constant) and isinstance(entry.value, str)]
+    if isinstance(node, ast.Subscript) and _name_in(node.value) == "modules" and isinstance(node.slice, ast.Constant):
+        return [str(node.slice.value)]
+    return []
+
+
+def _name_in(node: ast.AST) -> str:
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    if isinstance(node, ast.alias):
+        return node.name
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _writes(args: tuple[Any, ...]) -> bool:
+    """Whether a file is opened for writing."""
+    return isinstance(args[2], int) and bool(args[2] & _WRITE_FLAGS)
+
+
+def _caller() -> FrameType:
+    """Who made the event happen: the first frame that is not in this file; of a call of `inspect`, who called that."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and (frame.f_code.co_filename == __file__ or frame.f_code.co_name == "currentframe"):
+        frame = frame.f_back
+    return frame
+
+
+def _quotes(frame: FrameType | None) -> bool:
+    """Whether a file is read to quote a line of it in a traceback."""
+    for _ in range(4):
+        if frame is None:
+            break
+        if frame.f_globals.get("__name__") == "linecache":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _serves(thread: threading.Thread) -> bool:
+    """Whether a library's own thread: a queue's, a pool's."""
+    made = getattr(getattr(thread, "_target", None), "__module__", None) or type(thread).__module__
+    return made.split(".")[0] in ("multiprocessing", "concurrent", "torch", "tqdm", "asyncio")
 
 
 def _is_own_child(process: int) -> bool:
@@ -220,7 +323,3 @@ def _is_own_child(process: int) -> bool:
 def _lists_fonts(event: str, args: tuple[Any, ...]) -> bool:
     """Matplotlib, when it is first imported on a machine, asks the system for its fonts."""
     return event == "subprocess.Popen" and Path(str(args[1][0])).name in ("fc-list", "system_profiler")
-
-
-def _is(left: object, right: object) -> bool:
-    return left is right

@@ -2,12 +2,13 @@
 
 import contextlib
 import gc
-import json
 import multiprocessing
 import os
 import re
+import secrets
 import shutil
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from . import ROOT, worker
+from . import ROOT, channel, orphans, worker
 from .crashes import FLOOD
 from .verdicts import CheckResult, Kind, Verdict, check_from_json
 
@@ -36,6 +37,7 @@ class Outcome:
     at: str | None = None  # the check it was lost in; None: before the first
     variant: str | None = None  # and the wrong variant
     whole: bool = False  # the cause concerns every check of the task
+    renewed: bool = False  # the process ended because something was left in it: the other checks get a new one
     printed: str = ""  # what the learner's code had printed when the process ended
 
 
@@ -43,7 +45,7 @@ class Outcome:
 class _Running:
     job: worker.Job
     process: BaseProcess
-    channel: connection.Connection
+    receiver: channel.Receiver
     last: float
     outcome: Outcome
     reply: Callable[[Outcome], None]
@@ -63,6 +65,8 @@ class Pool:
         self._context: Any = multiprocessing.get_context(START_METHOD)
         self._queue: list[tuple[worker.Job, Callable[[Outcome], None]]] = []
         self._running: list[_Running] = []
+        self._children = orphans.children()
+        orphans.adopt()
         _warm_up()
 
     def preload(self, modules: Iterable[str]) -> None:
@@ -83,14 +87,16 @@ class Pool:
         """Start what there is room for, hear what the workers say, end those that take too long."""
         while self._queue and len(self._running) < self.jobs:
             job, reply = self._queue.pop(0)
-            mine, theirs = self._context.Pipe(duplex=False)
-            process = self._context.Process(target=worker.work, args=(job, theirs), daemon=False)
+            mine, theirs = socket.socketpair()
+            key = secrets.token_bytes(32)
+            process = self._context.Process(target=worker.work, args=(job, theirs, key), daemon=False)
             process.start()
             theirs.close()
-            self._running.append(_Running(job, process, mine, time.monotonic(), Outcome(), reply))
+            receiver = channel.Receiver(mine, key)
+            self._running.append(_Running(job, process, receiver, time.monotonic(), Outcome(), reply))
         if not self._running:
             return
-        connection.wait([run.channel for run in self._running], timeout=0.1)
+        connection.wait([run.receiver.channel for run in self._running], timeout=0.1)
         for run in list(self._running):
             over = self._listen(run)
             if not over and not run.killed:
@@ -103,11 +109,11 @@ class Pool:
         """Take in what a worker has said; True when it will say no more."""
         gone = run.process.exitcode is not None  # asked before reading, so that nothing said is lost
         try:
-            while run.channel.poll():
-                self._take(run, json.loads(run.channel.recv_bytes()))
-        except (EOFError, OSError, ValueError):
-            return True
-        return gone or run.done
+            for message in run.receiver.receive():
+                self._take(run, message)
+        except channel.Forged:
+            self._take(run, {"breach": "wrote into the channel between the grader and its worker"})
+        return gone or run.done or run.receiver.ended
 
     def _take(self, run: _Running, message: dict[str, Any]) -> None:
         run.last = time.monotonic()
@@ -127,18 +133,16 @@ class Pool:
             outcome.comparisons.append(message["comparison"])
         elif "breach" in message:
             expected = "a module that leaves torch, pytest and the course as they are"
-            outcome.lost = Verdict(
-                Kind.FORBIDDEN_SHORTCUT,
-                f"import exercises.{run.job.task.id.replace('/', '.')}",
-                message["breach"],
-                expected,
-            )
+            call = f"a call in {outcome.at}" if outcome.at else f"import {run.job.task.module}"
+            outcome.lost = Verdict(Kind.FORBIDDEN_SHORTCUT, call, message["breach"], expected)
             outcome.whole = run.done = True
         elif "broken" in message:
             outcome.lost = Verdict(
                 Kind.CRASH, f"the tests of {run.job.task.id}", message["broken"], "a module that they can use"
             )
             outcome.whole = run.done = True
+        elif "renew" in message:
+            outcome.renewed = run.done = True
         elif "done" in message:
             run.done = True
 
@@ -160,7 +164,9 @@ class Pool:
         code = run.process.exitcode
         _kill(run.process)
         run.process.join()
-        run.channel.close()
+        if run.job.task.processes:
+            orphans.end(self._children)
+        run.receiver.channel.close()
         outcome = run.outcome
         if not run.done:
             outcome.lost = _loss(run, code)
@@ -173,6 +179,8 @@ class Pool:
         for run in self._running:
             _kill(run.process)
             run.process.join()
+            if run.job.task.processes:
+                orphans.end(self._children)
             shutil.rmtree(run.job.scratch, ignore_errors=True)
         for job, _ in self._queue:
             shutil.rmtree(job.scratch, ignore_errors=True)

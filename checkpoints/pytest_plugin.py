@@ -54,7 +54,7 @@ class EditorSession(Session):
     def install(self, task: catalogue.Task) -> None:
         """Before a task's tests are imported: the task is the learner's own, earlier pieces where they have passed."""
         own = {other.id: trees.learners(other) for other in self.course.tasks() if other.id in {task.id, *self.passed}}
-        trees.Tree(self.course.tasks(), own, self.guard_for(task).learner).install()
+        trees.Tree(self.course.tasks(), own, self.guard_for(task), task).install()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -88,6 +88,7 @@ def run_check(session: Session, task: catalogue.Task, name: str, function: Calla
         function(made)
     except Exception as error:
         made.fail_with(error)
+    made.settle()
     return CheckResult(name, name, made.verdicts)
 
 
@@ -126,8 +127,10 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Put verdicts in the place of a traceback."""
     made = item.stash.get(_check_key, None)
-    if made is not None and call.when == "call" and call.excinfo is not None:
-        made.fail_with(call.excinfo.value)
+    if made is not None and call.when == "call":
+        if call.excinfo is not None:
+            made.fail_with(call.excinfo.value)
+        made.settle()
     report = yield
     if made is not None and made.verdicts and call.when == "call":
         report.outcome = "failed"

@@ -118,6 +118,10 @@ class Screen:
         self.line(f"    {task.title}. The checks:")
         for check in result.checks:
             self.line(f"      - {check.title}", "dim")
+        wheres = dict.fromkeys(verdict.where for check in result.checks for verdict in check.verdicts)
+        for where in wheres:
+            if "wrong file" in where:
+                self._labelled("where", where)
         self._labelled("read", task.reading)
         self._labelled("write", f"exercises/{task.id}.py")
         self._labelled("next", task.command)

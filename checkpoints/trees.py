@@ -12,15 +12,18 @@ import importlib.machinery
 import importlib.util
 import linecache
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import ROOT
 from .catalogue import Catalogue, Task, public_names
+
+if TYPE_CHECKING:
+    from .guards import Guard
 
 PACKAGE = "exercises"
 
@@ -113,9 +116,11 @@ class _Loader(importlib.machinery.SourceFileLoader):
         name: str,
         source: Source,
         expected: Sequence[str],
-        guard: Callable[[], AbstractContextManager[Any]],
+        guard: "Guard | None",
+        task: Task | None,
     ) -> None:
         super().__init__(name, source.path)
+        self._task = task
         self._source = source
         self._expected = expected
         self._guard = guard
@@ -134,8 +139,13 @@ class _Loader(importlib.machinery.SourceFileLoader):
         try:
             if self._source.text is None:
                 raise ImportFailure(f"there is no file {shown}")
-            with self._guard():
+            if self._guard is None:
                 super().exec_module(module)
+            else:
+                with self._guard.learner():
+                    if not self._source.lent:
+                        self._guard.read(self._source.text, self._task)
+                    super().exec_module(module)
         except ImportFailure as error:
             failure = error
         except BaseException as error:
@@ -182,18 +192,28 @@ def _no_name(name: str, module: ModuleType, shown: str) -> str:
 
 
 class Tree:
-    """Decides what each ``exercises.SPRINT.TASK`` is. Install it before anything imports one."""
+    """Decides what each ``exercises.SPRINT.TASK`` is. Install it before anything imports one.
+
+    Args:
+        tasks: of the course, in the order of the ladder.
+        sources: whose text stands for which task, by id; the solution's where nothing is said.
+        guard: what surrounds the texts while they are imported.
+        last: the task that is graded: code of the learner's may not import what comes after it.
+        root: the checkout.
+    """
 
     def __init__(
         self,
         tasks: Iterable[Task],
         sources: Mapping[str, Source],
-        guard: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        guard: "Guard | None" = None,
+        last: Task | None = None,
         root: Path = ROOT,
     ) -> None:
         self.tasks = {task.module: task for task in tasks}
         self.sources = sources
         self.guard = guard
+        self.last = last
         self.root = root
 
     def install(self) -> None:
@@ -209,9 +229,24 @@ class Tree:
             spec = importlib.machinery.ModuleSpec(name, None, is_package=True)
             spec.submodule_search_locations = [str(self.root.joinpath(*name.split(".")))]
             return spec
-        task = self.tasks.get(name)
-        if task is None:
-            return None  # a helper module of the learner's own is found in the ordinary way
-        source = self.sources.get(task.id) or solutions(task, self.root)
-        loader = _Loader(name, source, public_names(task.solution(self.root)), self.guard)
+        if not name.startswith(f"{PACKAGE}."):
+            return None
+        with self.guard.trusted() if self.guard is not None else nullcontext():
+            source, expected = self._source_of(name)
+        if source is None:
+            return None
+        loader = _Loader(name, source, expected, self.guard, self.tasks.get(name))
         return importlib.util.spec_from_file_location(name, source.path, loader=loader)
+
+    def _source_of(self, name: str) -> tuple[Source | None, Sequence[str]]:
+        """The text that stands for a module, and the names that it must have."""
+        task = self.tasks.get(name)
+        if task is None:  # a helper module of the learner's own
+            path = self.root.joinpath(*name.split(".")).with_suffix(".py")
+            return (_read(path) if path.exists() else None), ()
+        if self.last is not None and self.guard is not None and self.guard.armed:
+            order = list(self.tasks)
+            if order.index(name) > order.index(self.last.module):
+                raise ImportError(f"{task.id} comes later on the ladder")
+        source = self.sources.get(task.id) or solutions(task, self.root)
+        return source, public_names(task.solution(self.root))

@@ -4,22 +4,24 @@ The pool forks it from a process that has imported torch and nothing of the lear
 elsewhere it starts afresh). It says what it finds as it goes, each message one line of JSON.
 """
 
+import bdb
 import contextlib
 import faulthandler
 import gc
 import io
-import json
+import multiprocessing
 import os
+import pdb  # noqa: T100
+import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from . import ROOT
+from . import ROOT, channel
 from .catalogue import Catalogue, Task
 from .trees import Source
 
@@ -67,8 +69,11 @@ def new_scratch() -> str:
     return tempfile.mkdtemp(prefix="checkpoints-")
 
 
-def work(job: Job, channel: Connection) -> NoReturn:
+def work(job: Job, connection: socket.socket, key: bytes) -> NoReturn:
     """Run the job; the process ends here."""
+    multiprocessing.current_process()._args = ()  # type: ignore[attr-defined]  # where the key would be found
+    send = channel.sender(connection, key)
+    del key
     _take_over_output(job.output)
     trace = job.trace.open("w", encoding="utf-8")
     faulthandler.enable(trace)
@@ -76,9 +81,9 @@ def work(job: Job, channel: Connection) -> NoReturn:
     with contextlib.suppress(OSError, AttributeError):
         os.setsid()  # so that the grader can end whatever the learner's code starts
     try:
-        _Worker(job, channel, trace).run()
+        _Worker(job, send, trace).run()
     except BaseException as error:  # the worker's own: the grader must hear of it
-        channel.send_bytes(json.dumps({"broken": f"{type(error).__name__}: {error}"}).encode())
+        send({"broken": f"{type(error).__name__}: {error}"})
     os._exit(0)  # no exit handlers of the learner's
 
 
@@ -95,6 +100,11 @@ def _take_over_output(path: Path) -> None:
     stream = io.TextIOWrapper(raw, encoding="utf-8", errors="replace", write_through=True)
     sys.stdout = sys.stderr = sys.__stdout__ = sys.__stderr__ = stream  # type: ignore[misc]
     sys.stdin = io.StringIO()
+    sys.breakpointhook = pdb.set_trace = _no_debugger
+
+
+def _no_debugger(*args: object, **kwargs: object) -> NoReturn:
+    raise bdb.BdbQuit("a debugger was called, and nobody sits at the keyboard")
 
 
 def _limit_memory(gib: float) -> None:
@@ -116,13 +126,13 @@ def _limit_memory(gib: float) -> None:
 class _Worker:
     """The job in hand: what surrounds the learner's code, the clock, the channel to the grader."""
 
-    def __init__(self, job: Job, channel: Connection, trace: IO[str]) -> None:
+    def __init__(self, job: Job, send: Callable[[dict[str, Any]], None], trace: IO[str]) -> None:
         import torch
 
         from .guards import guard_of
 
         self.job = job
-        self.channel = channel
+        self.send = send  # tells the grader something
         self.trace = trace
         torch.set_num_threads(job.threads)
         self.guard = guard_of(job.task, shortcuts=job.compare)
@@ -138,10 +148,6 @@ class _Worker:
         else:
             self.grade()
         self.send({"done": True})
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Tell the grader something."""
-        self.channel.send_bytes(json.dumps(message).encode())
 
     def arm(self, seconds: float) -> None:
         """From now on the process may take so long, then it ends and leaves a trace of where it was."""
@@ -162,6 +168,9 @@ class _Worker:
         faulthandler.cancel_dump_traceback_later()
         result.printed = printed(self.job.output)
         self.send({"check": check_to_json(result), "variant": variant})
+        if not variant and self.guard.threads_left(0.0):
+            self.send({"renew": True})
+            os._exit(0)  # nothing else ends a thread
 
     def grade(self) -> None:
         """Import the learner's modules, then let pytest run the checks."""
@@ -183,7 +192,15 @@ class _Worker:
         pytest_plugin.Session.current = session
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         os.chdir(ROOT)
-        unused = ("terminal", "faulthandler", "cacheprovider", "capture", "unraisableexception", "threadexception")
+        unused = (
+            "terminal",
+            "debugging",
+            "faulthandler",
+            "cacheprovider",
+            "capture",
+            "unraisableexception",
+            "threadexception",
+        )
         options = [option for name in unused for option in ("-p", f"no:{name}")]
         pytest.main([str(job.task.tests()), *options, "-p", "pytest_check.plugin"], plugins=[self])
 
@@ -191,7 +208,7 @@ class _Worker:
         """Decide whose code `exercises` is, here and in every process that is started from here."""
         from . import child, trees
 
-        tree = trees.Tree(list(self.job.course.tasks()), sources, self.guard.learner)
+        tree = trees.Tree(list(self.job.course.tasks()), sources, self.guard, self.job.task)
         tree.install()
         if self.job.task.processes:
             child.share(tree, self.job.scratch)

@@ -77,11 +77,68 @@ _TWINS = (
 )
 _TWIN = {one: other for pair in _TWINS for one, other in (pair, pair[::-1])}
 _DROPPED_METHODS = frozenset(
-    "detach clone contiguous to float double type_as long squeeze unsqueeze flatten transpose abs sqrt exp log square "
-    "clamp sum mean masked_fill softmax log_softmax requires_grad_ eval train view reshape expand tril triu cumsum "
-    "flip roll rsqrt nan_to_num copy strip lower repeat_interleave".split()
+    [
+        "detach",
+        "clone",
+        "contiguous",
+        "to",
+        "float",
+        "double",
+        "type_as",
+        "long",
+        "squeeze",
+        "unsqueeze",
+        "flatten",
+        "transpose",
+        "abs",
+        "sqrt",
+        "exp",
+        "log",
+        "square",
+        "clamp",
+        "sum",
+        "mean",
+        "masked_fill",
+        "softmax",
+        "log_softmax",
+        "requires_grad_",
+        "eval",
+        "train",
+        "view",
+        "reshape",
+        "expand",
+        "tril",
+        "triu",
+        "cumsum",
+        "flip",
+        "roll",
+        "rsqrt",
+        "nan_to_num",
+        "copy",
+        "strip",
+        "lower",
+        "repeat_interleave",
+    ]
 )
-_IN_PLACE_METHODS = frozenset("clamp masked_fill add mul sub div abs exp sqrt tril triu neg log square tanh".split())
+_IN_PLACE_METHODS = frozenset(
+    [
+        "clamp",
+        "masked_fill",
+        "add",
+        "mul",
+        "sub",
+        "div",
+        "abs",
+        "exp",
+        "sqrt",
+        "tril",
+        "triu",
+        "neg",
+        "log",
+        "square",
+        "tanh",
+    ]
+)
 _IN_PLACE: dict[type[ast.operator], str] = {ast.Add: "add_", ast.Sub: "sub_", ast.Mult: "mul_", ast.Div: "div_"}
 _KEPT_DECORATORS = ("property", "staticmethod", "classmethod", "dataclass", "overload", "setter", "contextmanager")
 _KEPT_KEYWORDS = ("device", "encoding", "strict", "prefix", "suffix", "default_factory", "metaclass", "label")

@@ -1,0 +1,40 @@
+"""Ends what the learner's code has started and left behind, even where it has left its worker's process group.
+
+On Linux a process may ask to become the parent of whatever its descendants leave behind. Elsewhere the system has no
+such thing, and only what stayed in the worker's process group is ended with it.
+"""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt() -> None:
+    """Become the parent of what workers leave behind."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children() -> set[int]:
+    """The processes whose parent this one is; none where the system does not say."""
+    found: set[int] = set()
+    for file in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found |= {int(word) for word in file.read_text(encoding="ascii").split()}
+    return found
+
+
+def end(before: set[int]) -> None:
+    """End every child that was not there before and that nobody here has started."""
+    own = {process.pid for process in multiprocessing.active_children()} | before
+    for process in children() - own:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError, PermissionError):
+            os.kill(process, signal.SIGKILL)
+            os.waitpid(process, 0)
