@@ -29,6 +29,7 @@ from .comparison import describe, difference, dtype_name, evidence, is_tensor, p
 from .crashes import ForbiddenError, first_line, is_no_answer, line_of, verdict_of
 from .divergence import first_divergence, tracing
 from .guards import Guard
+from .intact import Settings
 from .trees import ImportFailure, Missing
 from .verdicts import Kind, Verdict
 
@@ -264,6 +265,7 @@ class Check:
         self.scratch: str | None = None  # where `folder` is made; the system's place if None
         self.gallery: Path | None = None  # where `keep` puts figures; nowhere if None
         self._comparisons = 0
+        self._before = Settings.now()
         self._built: nn.Module | None = None  # the module that the learner's code made last
 
     @functools.cached_property
@@ -509,8 +511,7 @@ class Check:
     def settle(self) -> None:
         """At the end of the check: what the learner's code has left behind."""
         call = "the end of the check"
-        with self.guard.learner():
-            pass  # a thread of theirs may have changed something in the meantime
+        self.guard.settle(self._before)
         self._note_breaches(call)
         for name in self.guard.threads_left():
             got = f"a thread of yours still runs: {name}"

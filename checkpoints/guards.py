@@ -227,6 +227,10 @@ class Guard:
             if not self._depth:
                 self.breaches += self._intact.put_back(before)
 
+    def settle(self, before: Settings) -> None:
+        """Undo and note what the learner's code has changed between its calls: in a thread, at the end of an object."""
+        self.breaches += self._intact.put_back(before)
+
     @contextmanager
     def trusted(self) -> Iterator[None]:
         """Surround what the course itself does in the middle of a call of the learner's code: read what it lends."""

@@ -80,11 +80,12 @@ class Record:
         entry = self.entry(task)
         entry.attempts[now] = result.earned
         if result.passed:
-            entry.passes.setdefault(graded, now)
+            entry.passes[graded] = min(entry.passes.get(graded, now), now)  # a clock may have been set back
 
     def note_checkpoint(self, sprint: str) -> None:
         """Note that a sprint's checkpoint was passed."""
-        self.checkpoints.setdefault(sprint, _now())
+        now = _now()
+        self.checkpoints[sprint] = min(self.checkpoints.get(sprint, now), now)
 
     def note_hint(self, task: Task, rung: int) -> None:
         """Note that a rung of a task's hints was read."""

@@ -231,6 +231,7 @@ class Tree:
             return spec
         if not name.startswith(f"{PACKAGE}."):
             return None
+        self._refuse_later(name)
         with self.guard.trusted() if self.guard is not None else nullcontext():
             source, expected = self._source_of(name)
         if source is None:
@@ -238,15 +239,18 @@ class Tree:
         loader = _Loader(name, source, expected, self.guard, self.tasks.get(name))
         return importlib.util.spec_from_file_location(name, source.path, loader=loader)
 
+    def _refuse_later(self, name: str) -> None:
+        """What is not built yet is not lent to the learner's code: the answer could be in it."""
+        if self.last is not None and self.guard is not None and self.guard.armed and name in self.tasks:
+            order = list(self.tasks)
+            if order.index(name) > order.index(self.last.module):
+                raise ImportError(f"{self.tasks[name].id} comes later on the ladder")
+
     def _source_of(self, name: str) -> tuple[Source | None, Sequence[str]]:
         """The text that stands for a module, and the names that it must have."""
         task = self.tasks.get(name)
         if task is None:  # a helper module of the learner's own
             path = self.root.joinpath(*name.split(".")).with_suffix(".py")
             return (_read(path) if path.exists() else None), ()
-        if self.last is not None and self.guard is not None and self.guard.armed:
-            order = list(self.tasks)
-            if order.index(name) > order.index(self.last.module):
-                raise ImportError(f"{task.id} comes later on the ladder")
         source = self.sources.get(task.id) or solutions(task, self.root)
         return source, public_names(task.solution(self.root))

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
@@ -74,6 +75,7 @@ def work(job: Job, connection: socket.socket, key: bytes) -> NoReturn:
     multiprocessing.current_process()._args = ()  # type: ignore[attr-defined]  # where the key would be found
     send = channel.sender(connection, key)
     del key
+    _close_inherited(connection.fileno())
     _take_over_output(job.output)
     trace = job.trace.open("w", encoding="utf-8")
     faulthandler.enable(trace)
@@ -85,6 +87,16 @@ def work(job: Job, connection: socket.socket, key: bytes) -> NoReturn:
     except BaseException as error:  # the worker's own: the grader must hear of it
         send({"broken": f"{type(error).__name__}: {error}"})
     os._exit(0)  # no exit handlers of the learner's
+
+
+def _close_inherited(channel: int) -> None:
+    """Close the files that a fork has left open: the grader's own, which are nothing to write to."""
+    tracker = getattr(resource_tracker._resource_tracker, "_fd", None)
+    with contextlib.suppress(OSError):  # where there is no such folder, nothing is forked
+        for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+            if int(name) not in (0, 1, 2, channel, tracker):
+                with contextlib.suppress(OSError):
+                    os.close(int(name))
 
 
 def _take_over_output(path: Path) -> None:
@@ -225,6 +237,9 @@ class _Worker:
     def pytest_collection_modifyitems(self, items: "list[pytest.Item]") -> None:
         """Keep the checks asked for."""
         items[:] = [item for item in items if item.name in self.job.checks]
+        if not self.job.task.processes:  # what is sent to another process must be found there by its name
+            for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
+                del sys.modules[name]  # where the learner's code would find the oracles
 
     def pytest_collectreport(self, report: "pytest.CollectReport") -> None:
         """Tell of a file of tests that cannot be collected."""

@@ -88,7 +88,14 @@ def assert_well_formed(verdict: Verdict) -> None:
     for part in (verdict.call, verdict.got, verdict.expected):
         assert part.strip(), text
     assert all(len(line) <= 120 for line in text.splitlines()), text
-    for insides in ("Traceback", "checkpoints/", "pytest_check", "site-packages", str(ROOT)):
+    for insides in (
+        "Traceback",
+        "checkpoints/checks.py",
+        "checkpoints/worker.py",
+        "_pytest",
+        "site-packages",
+        str(ROOT),
+    ):
         assert insides not in text, text
     for dumped in re.findall(r"\[[^\]]*\]", text):
         assert dumped.count(",") <= 12, text

@@ -52,9 +52,13 @@ FAULTS = {
         Kind.FORBIDDEN_SHORTCUT,
         "torch.Tensor.__eq__",
     ),
-    "patched pytest.raises": ("import pytest; pytest.raises = None", Kind.FORBIDDEN_SHORTCUT, "pytest.raises"),
+    "patched pytest.raises": (
+        "import sys; sys.modules['py' + 'test'].raises = None",
+        Kind.FORBIDDEN_SHORTCUT,
+        "pytest.raises",
+    ),
     "patched pytest_check": (
-        "import pytest_check; type(pytest_check.check).fail = lambda *a, **k: None",
+        "import sys; type(sys.modules['py' + 'test_check'].check).fail = lambda *a, **k: None",
         Kind.FORBIDDEN_SHORTCUT,
         "pytest_check.check",
     ),
@@ -66,12 +70,12 @@ FAULTS = {
     "default dtype": ("import torch; torch.set_default_dtype(torch.float64)", Kind.FORBIDDEN_SHORTCUT, "default dtype"),
     "gradients off": ("import torch; torch.set_grad_enabled(False)", Kind.FORBIDDEN_SHORTCUT, "gradients switched off"),
     "writing to the record": (
-        "from checkpoints import ROOT\n(ROOT / 'checkpoints' / 'record.json').write_text('{}')",
+        "import pathlib\n(pathlib.Path(__file__).parents[2] / 'checkpoints' / 'record.json').write_text('{}')",
         Kind.FORBIDDEN_SHORTCUT,
         "checkpoints/record.json",
     ),
     "deleting its tests": (
-        "from checkpoints import ROOT\n(ROOT / 'tests' / 'attention' / 'test_masking.py').unlink()",
+        "import pathlib\n(pathlib.Path(__file__).parents[2] / 'tests' / 'attention' / 'test_masking.py').unlink()",
         Kind.FORBIDDEN_SHORTCUT,
         "tests/attention/test_masking.py",
     ),
@@ -128,6 +132,61 @@ def test_fault_at_import(name: str, course: Catalogue, grade: Callable[..., list
     )
     assert untouched.passed
     assert untouched.lent == [task.id]
+
+
+# Where a module's code runs besides its import: name -> the code around the fault, and a check that gets there.
+PATHS = {
+    "construction": (
+        "class LayerNorm(LayerNorm):\n"
+        "    def __init__(self, *arguments, **options):\n"
+        "        super().__init__(*arguments, **options)\n"
+        "{fault:8}",
+        "test_layer_norm",
+    ),
+    "forward": (
+        "class LayerNorm(LayerNorm):\n    def forward(self, x):\n{fault:8}\n        return super().forward(x)",
+        "test_layer_norm",
+    ),
+    "backward": (
+        "class Faulty(torch.autograd.Function):\n"
+        "    @staticmethod\n"
+        "    def forward(ctx, x):\n"
+        "        return x.clone()\n"
+        "    @staticmethod\n"
+        "    def backward(ctx, gradient):\n"
+        "{fault:8}\n"
+        "        return gradient\n"
+        "class LayerNorm(LayerNorm):\n"
+        "    def forward(self, x):\n"
+        "        return Faulty.apply(super().forward(x))",
+        "test_layer_norm_gradients",
+    ),
+    "teardown": ("class LayerNorm(LayerNorm):\n    def __del__(self):\n{fault:8}", "test_layer_norm"),
+}
+# Without effect there: at the end of an object Python swallows exceptions; autograd puts its own mode back.
+HARMLESS = {
+    "teardown": {"sys.exit(0)", "100 GB by torch", "100 GB by Python", "1 GB printed", "endless recursion"},
+    "backward": {"gradients off"},
+}
+OTHER_CHECK = "test_rms_norm"  # of the other class of the same file
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("path", PATHS)
+def test_fault_on_every_path(
+    path: str, name: str, course: Catalogue, grade: Callable[..., list[TaskResult]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it happens, the check that met it gets its verdict, and the next one its points."""
+    code, kind, words = FAULTS[name]
+    template, met = PATHS[path]
+    monkeypatch.setattr("checkpoints.grader.checks_of", lambda tests: {met: "Met.", OTHER_CHECK: "Not met."})
+    task = course.task("block/layer_norm")
+    body = template.replace("{fault:8}", textwrap.indent(code, " " * 8))
+    (result,) = grade([task.id], {task.id: solution_with(task, body)}, seconds=LIMIT)
+    if name in HARMLESS.get(path, ()):
+        assert result.passed, [verdict.text() for check in result.checks for verdict in check.verdicts]
+    else:
+        _assert_named(result, kind, words, {met})
 
 
 def test_an_answer_that_equals_everything(course: Catalogue, grade: Callable[..., list[TaskResult]]) -> None:

@@ -48,7 +48,7 @@ MESSAGES = {
     "def masked_softmax(scores):\n    return scores": (
         Kind.CRASH,
         "takes 1 positional argument but 2 were given",
-        "a result",
+        "the signature of the stub: masked_softmax(scores, mask=None)",
     ),
     "def causal_mask(length, *, past=0, device=None):\n    return torch.ones(abs(length), abs(past) + abs(length)).bool().tril(past)": (
         Kind.DID_NOT_RAISE,
