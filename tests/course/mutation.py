@@ -223,6 +223,11 @@ class _Places(ast.NodeVisitor):
         start, end = self._span(node)
         return self.text[start:end]
 
+    def _atom(self, node: ast.expr) -> str:
+        """An expression's text, in the parentheses that it stood in where it needs some."""
+        source = self._source(node)
+        return source if isinstance(node, ast.Name | ast.Attribute | ast.Call | ast.Subscript) else f"({source})"
+
     def _note(self, rule: str, node: ast.AST, new: str) -> None:
         self._note_span(rule, self._span(node), new)
 
@@ -406,7 +411,7 @@ class _Places(ast.NodeVisitor):
         if node.attr in _TWIN:
             self._note_span("twin", (end - len(node.attr), end), _TWIN[node.attr])
         if node.attr in ("mT", "T"):
-            self._note("method", node, self._source(node.value))
+            self._note("method", node, self._atom(node.value))
         self.visit(node.value)
 
     def visit_Name(self, node: ast.Name) -> None:
@@ -453,7 +458,7 @@ class _Places(ast.NodeVisitor):
         if isinstance(receiver, ast.Name) and (receiver.id in self._modules or receiver.id == "self"):
             return
         if function.attr in _DROPPED_METHODS:
-            self._note("method", node, self._source(receiver))
+            self._note("method", node, self._atom(receiver))
         tensor = isinstance(receiver, ast.Name) and self._tensors and receiver.id in self._tensors[-1]
         if tensor and function.attr in _IN_PLACE_METHODS:
             end = self._span(function)[1]
