@@ -1,6 +1,6 @@
 """What surrounds the learner's code while it runs: what it may not call, import, read, change or write to.
 
-It keeps mistakes and temptations from the grader. It is no sandbox: see README.md, "What the grader promises".
+It keeps mistakes and temptations from the grader. It is no sandbox: see PROMISES.md.
 """
 
 import ast
