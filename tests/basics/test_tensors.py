@@ -243,10 +243,10 @@ def test_distances_gradient(check: Check) -> None:
 def test_distances_refuse(check: Check) -> None:
     """Points that do not fit each other, even if they would broadcast, and whole numbers are refused."""
     points = torch.zeros(4, 2)
-    check.raises(ValueError, pairwise_distances, points, torch.zeros(5, 3), naming=("(4, 2)", "(5, 3)"))
-    check.raises(ValueError, pairwise_distances, points, torch.zeros(5, 1), naming=("(4, 2)", "(5, 1)"))
-    check.raises(ValueError, pairwise_distances, torch.zeros(2), points, naming=("(2,)", "(4, 2)"))
-    check.raises(ValueError, pairwise_distances, points, torch.zeros(2), naming=("(4, 2)", "(2,)"))
+    check.raises(ValueError, pairwise_distances, points, torch.zeros(5, 3), naming=("(4, 2)|[4, 2]", "(5, 3)|[5, 3]"))
+    check.raises(ValueError, pairwise_distances, points, torch.zeros(5, 1), naming=("(4, 2)|[4, 2]", "(5, 1)|[5, 1]"))
+    check.raises(ValueError, pairwise_distances, torch.zeros(2), points, naming=("(2,)|[2]", "(4, 2)|[4, 2]"))
+    check.raises(ValueError, pairwise_distances, points, torch.zeros(2), naming=("(4, 2)|[4, 2]", "(2,)|[2]"))
     check.raises(TypeError, pairwise_distances, points.long(), points, naming="int64")
     check.raises(TypeError, pairwise_distances, points, points.int(), naming="int32")
 
@@ -295,10 +295,12 @@ def test_indices_refused(check: Check) -> None:
     check.raises(ValueError, batched_gather, values, indices.where(indices < 2, 7), naming=("7", "3"))
     check.raises(ValueError, batched_gather, values, indices.where(indices > 0, -2), naming=("-2", "3"))
     check.raises(TypeError, batched_gather, values, indices.double(), naming="float64")
-    check.raises(ValueError, batched_gather, values, indices[:1], naming=("(2, 3, 4)", "(1, 2)"))
-    check.raises(ValueError, batched_gather, values, indices[0], naming=("(2, 3, 4)", "(2,)"))
-    check.raises(ValueError, batched_gather, values, indices[..., None], naming=("(2, 3, 4)", "(2, 2, 1)"))
-    check.raises(ValueError, batched_gather, torch.zeros(2), indices, naming=("(2,)", "(2, 2)"))
+    check.raises(ValueError, batched_gather, values, indices[:1], naming=("(2, 3, 4)|[2, 3, 4]", "(1, 2)|[1, 2]"))
+    check.raises(ValueError, batched_gather, values, indices[0], naming=("(2, 3, 4)|[2, 3, 4]", "(2,)|[2]"))
+    check.raises(
+        ValueError, batched_gather, values, indices[..., None], naming=("(2, 3, 4)|[2, 3, 4]", "(2, 2, 1)|[2, 2, 1]")
+    )
+    check.raises(ValueError, batched_gather, torch.zeros(2), indices, naming=("(2,)|[2]", "(2, 2)|[2, 2]"))
 
 
 def test_windows_by_hand(check: Check) -> None:

@@ -18,7 +18,7 @@ def numerical_gradient(function: Callable[[Tensor], Tensor], point: Tensor, step
     sides = [[function(point.double() + sign * nudge) for nudge in nudges] for sign in (1, -1)]
     for value in sum(sides, []):
         if value.shape.numel() != 1:
-            raise ValueError(f"one number is needed, not those of a shape {tuple(value.shape)}")
+            raise ValueError(f"one number is needed, not those of a shape {list(value.shape)}")
     above, below = (torch.as_tensor([float(value) for value in side], dtype=torch.float64) for side in sides)
     return ((above - below) / (step + step)).view(shape)
 
@@ -29,7 +29,7 @@ class BinaryCrossEntropy(Function):
     @staticmethod
     def forward(logits: Tensor, targets: Tensor) -> Tensor:
         if logits.size() != targets.size():
-            raise ValueError(f"{tuple(logits.size())} logits for {tuple(targets.size())} targets")
+            raise ValueError(f"{logits.size()} logits for {targets.size()} targets")
         size = torch.abs(logits)
         wrong = torch.where(logits < 0, targets, 1 - targets)
         return torch.addcmul(torch.log1p(torch.exp(-size)), size, wrong)
@@ -88,7 +88,7 @@ straight_through_round = _Round.apply
 
 
 def consistency_loss(online: Tensor, target: Tensor) -> Tensor:
-    if (shapes := (tuple(online.shape), tuple(target.shape)))[0] != shapes[1]:
+    if (shapes := (online.shape, target.shape))[0] != shapes[1]:
         raise ValueError("{} and {}".format(*shapes))
     with torch.no_grad():
         fixed = torch.clone(target)

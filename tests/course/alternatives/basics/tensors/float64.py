@@ -26,7 +26,7 @@ class _Refuse:
     @staticmethod
     def shapes(fit: bool, one: Tensor, other: Tensor) -> None:
         if not fit:
-            raise ValueError(f"{tuple(one.size())} and {tuple(other.size())}")
+            raise ValueError(f"{one.size()} and {other.size()}")
 
 
 def pairwise_distances(points: Tensor, others: Tensor) -> Tensor:
