@@ -30,8 +30,8 @@ def numerical_gradient(function: Callable[[Tensor], Tensor], point: Tensor, step
         `point`, or something else that `function` uses, requires a gradient.
 
     Raises:
-        ValueError: `step` is not above 0 (the message names it and its value), or `function` returns other than
-            one element (the message gives the shape).
+        ValueError: `step` is not above 0, as NaN is not (the message names it and its value), or `function` returns
+            other than one element (the message gives the shape).
 
     Example:
         >>> numerical_gradient(lambda x: (x**3).sum(), torch.tensor([2.0, -1.0]), step=1.0)

@@ -56,7 +56,8 @@ def pick_device(prefer: str | None = None) -> torch.device:
     """Pick the device to compute on: CUDA if there is one, else MPS (Apple's GPUs), else the CPU.
 
     What there is, torch is asked anew at each call: `torch.cuda.is_available()`, `torch.cuda.device_count()` and
-    `torch.backends.mps.is_available()`. There is always one CPU, and at most one MPS device.
+    `torch.backends.mps.is_available()`. There is always one CPU, and at most one MPS device. Where
+    `torch.cuda.is_available()` is False there is no CUDA device, whatever is counted: the driver may be too old.
 
     Args:
         prefer: the device that is wanted, such as "cpu", "cuda" or "cuda:1"; the best there is if None.

@@ -31,7 +31,7 @@ class LayerNorm(nn.Module):
         bias: whether there is a bias.
 
     Raises:
-        ValueError: `embed_dim` or `eps` is out of its range; the message names which, and its value.
+        ValueError: `embed_dim` or `eps` is out of its range, as NaN is; the message names which, and its value.
 
     Example:
         >>> LayerNorm(2)(torch.tensor([[1.0, 3.0], [10.0, 70.0]])).detach()
@@ -50,10 +50,10 @@ class LayerNorm(nn.Module):
 
         Returns:
             (..., C), of the dtype of `x`, whatever that of the parameters. Where `x` is in half precision (float16,
-            bfloat16) all is computed in float32, and rounded once at the end; float64 stays float64.
+            bfloat16) all is computed in float32 at least, and rounded once at the end; float64 stays float64.
 
         Raises:
-            ValueError: the last axis of `x` is not of size C; the message gives C and the shape.
+            ValueError: `x` has no axis, or its last is not of size C; the message gives C and the shape.
         """
         raise NotImplementedError("block/layer_norm: LayerNorm.forward")
 
@@ -76,7 +76,7 @@ class RMSNorm(nn.Module):
         eps: added to the mean square, under the root; at least 0.
 
     Raises:
-        ValueError: `embed_dim` or `eps` is out of its range; the message names which, and its value.
+        ValueError: `embed_dim` or `eps` is out of its range, as NaN is; the message names which, and its value.
 
     Example:
         >>> RMSNorm(2)(torch.tensor([[3.0, 4.0], [0.0, 1.0]])).detach()
@@ -97,6 +97,6 @@ class RMSNorm(nn.Module):
             (..., C), of the dtype of `x`, computed as `LayerNorm` does: in float32 at least.
 
         Raises:
-            ValueError: the last axis of `x` is not of size C; the message gives C and the shape.
+            ValueError: `x` has no axis, or its last is not of size C; the message gives C and the shape.
         """
         raise NotImplementedError("block/layer_norm: RMSNorm.forward")

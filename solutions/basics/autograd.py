@@ -30,18 +30,18 @@ def numerical_gradient(function: Callable[[Tensor], Tensor], point: Tensor, step
         `point`, or something else that `function` uses, requires a gradient.
 
     Raises:
-        ValueError: `step` is not above 0 (the message names it and its value), or `function` returns other than
-            one element (the message gives the shape).
+        ValueError: `step` is not above 0, as NaN is not (the message names it and its value), or `function` returns
+            other than one element (the message gives the shape).
 
     Example:
         >>> numerical_gradient(lambda x: (x**3).sum(), torch.tensor([2.0, -1.0]), step=1.0)
         tensor([13.,  4.], dtype=torch.float64)
     """
-    if step <= 0:
+    if not step > 0:  # refuses NaN too
         raise ValueError(f"step must be above 0, got {step}")
     with torch.no_grad():
         centre = point.to(torch.float64)
-        nudge, gradient = torch.zeros_like(centre), torch.zeros_like(centre)
+        nudge, gradient = torch.zeros_like(centre), torch.empty_like(centre)
         for index in itertools.product(*map(range, centre.shape)):
             nudge[index] = step
             difference = _number(function(centre + nudge)) - _number(function(centre - nudge))
@@ -53,7 +53,7 @@ def numerical_gradient(function: Callable[[Tensor], Tensor], point: Tensor, step
 def _number(value: Tensor) -> Tensor:
     if value.numel() != 1:
         raise ValueError(f"function must return one number, got shape {tuple(value.shape)}")
-    return value.reshape(())
+    return value
 
 
 class BinaryCrossEntropy(torch.autograd.Function):
@@ -152,9 +152,9 @@ def accumulate_gradients(
     if 0 in sizes:
         raise ValueError(f"micro-batch {sizes.index(0)} has no example")
     shares = []
-    for size, (inputs, targets) in zip(sizes, micro_batches, strict=True):
+    for inputs, targets in micro_batches:
         # A mean of means would count the examples of a small micro-batch for more than the others.
-        share = loss_function(model(inputs), targets) * (size / sum(sizes))
+        share = loss_function(model(inputs), targets) * (len(inputs) / sum(sizes))
         share.backward()  # adds to what is in each `grad`
         shares.append(share.detach())
     return torch.stack(shares).sum()

@@ -92,7 +92,8 @@ def pick_device(prefer: str | None = None) -> torch.device:
     """Pick the device to compute on: CUDA if there is one, else MPS (Apple's GPUs), else the CPU.
 
     What there is, torch is asked anew at each call: `torch.cuda.is_available()`, `torch.cuda.device_count()` and
-    `torch.backends.mps.is_available()`. There is always one CPU, and at most one MPS device.
+    `torch.backends.mps.is_available()`. There is always one CPU, and at most one MPS device. Where
+    `torch.cuda.is_available()` is False there is no CUDA device, whatever is counted: the driver may be too old.
 
     Args:
         prefer: the device that is wanted, such as "cpu", "cuda" or "cuda:1"; the best there is if None.
@@ -118,6 +119,5 @@ def pick_device(prefer: str | None = None) -> torch.device:
         return torch.device(next(kind for kind, count in counts.items() if count))
     device = torch.device(prefer)  # what is no device at all is refused here, by name
     if (device.index or 0) >= counts.get(device.type, 0):
-        there = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-        raise RuntimeError(f"the device {prefer!r} is not available: there are {there}")
+        raise RuntimeError(f"the device {prefer!r} is not available: there are {counts}")
     return device

@@ -123,11 +123,11 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "a mean of means: each micro-batch counts the same, however small",
-        ("* (size / sum(sizes))", "/ len(sizes)"),
+        ("* (len(inputs) / sum(sizes))", "/ len(sizes)"),
     ),
     Misconception(
         "the micro-batches' means added up without weights",
-        (" * (size / sum(sizes))", ""),
+        (" * (len(inputs) / sum(sizes))", ""),
     ),
     Misconception(
         "gradients overwritten by those of the last micro-batch",
@@ -217,6 +217,10 @@ def test_numerical_by_hand(check: Check) -> None:
     check(numerical_gradient, cubes, torch.tensor([2.0, -1.0]), step=1.0).equals(
         torch.tensor([13.0, 4.0], dtype=torch.float64)
     )
+    # At 0 what is found is the square of the step itself, to about ten roundings of 1.1e-16.
+    check(numerical_gradient, cubes, torch.zeros(2)).equals(
+        torch.tensor([1e-10, 1e-10], dtype=torch.float64), rtol=1e-14, atol=0.0, note="the square of a step of 1e-5"
+    )
 
 
 def test_numerical_of_quadratics(check: Check) -> None:
@@ -231,6 +235,11 @@ def test_numerical_of_quadratics(check: Check) -> None:
         exact = 2 * weights * point + 2 * point.double().sum()
         check(numerical_gradient, quadratic, point, step=0.25).equals(exact)
         check(numerical_gradient, quadratic, point.T[:0].T).equals(exact[:, :0], note="of no entry, none")
+
+        def with_axes(x: Tensor, weights: Tensor = weights) -> Tensor:
+            return (weights * x).sum().reshape(1, 1)
+
+        check(numerical_gradient, with_axes, point, step=0.25).equals(weights, note="of one number of shape (1, 1)")
 
 
 def test_numerical_beside_autograd(check: Check) -> None:
@@ -259,7 +268,8 @@ def test_numerical_refuses(check: Check) -> None:
     point = torch.tensor([1.0, 2.0, 3.0])
     check.raises(ValueError, numerical_gradient, torch.sum, point, step=0.0, naming=("step", "0"))
     check.raises(ValueError, numerical_gradient, torch.sum, point, step=-0.5, naming=("step", "-0.5"))
-    check.raises(ValueError, numerical_gradient, torch.exp, point, naming="(3,)")
+    check.raises(ValueError, numerical_gradient, torch.sum, point, step=math.nan, naming=("step", "nan"))
+    check.raises(ValueError, numerical_gradient, torch.exp, point, naming="(3,)|[3]")
 
 
 def test_cross_entropy_by_hand(check: Check) -> None:
@@ -287,7 +297,7 @@ def test_cross_entropy_values(check: Check) -> None:
             BinaryCrossEntropy.apply,
             torch.zeros(1, 3),
             torch.zeros(shape),
-            naming=("(1, 3)", str(shape)),
+            naming=("(1, 3)|[1, 3]", f"{shape}|{list(shape)}"),
         )
 
 
@@ -309,17 +319,19 @@ def test_cross_entropy_twice(check: Check) -> None:
     targets = check.draw.uniform(0, 1, 5, dtype=torch.float64).requires_grad_()
     losses = check(BinaryCrossEntropy.apply, logits, targets).has(shape=(5,)).value
     closed = {"logits": cotangent * (logits.sigmoid() - targets), "targets": -cotangent * logits}
-    everything, direction = (logits, targets, cotangent), check.draw.normal(5, dtype=torch.float64)
+    everything = {"logits": logits, "targets": targets, "grad_output": cotangent}
+    direction = check.draw.normal(5, dtype=torch.float64)
     for name, tensor in (("logits", logits), ("targets", targets)):
         gradient = check.run(
             f"the gradient for the {name}, with create_graph=True",
             partial(_gradient, losses, tensor, cotangent, create_graph=True),
         ).equals(closed[name].detach())
-        if not gradient.failed:
-            check.run(
-                f"the gradients, for logits, targets and grad_output, of the gradient for the {name}",
-                partial(_gradients, gradient.value, everything, direction),
-            ).equals(_gradients(closed[name], everything, direction))
+        for other, by in everything.items():
+            if not gradient.failed:
+                check.run(
+                    f"the gradient for {other} of the gradient for the {name}",
+                    partial(_second_gradient, gradient.value, by, direction),
+                ).equals(_second_gradient(closed[name], by, direction))
     for checker in (torch.autograd.gradcheck, torch.autograd.gradgradcheck):
         answer = check.run(
             f"torch.autograd.{checker.__name__}(BinaryCrossEntropy.apply, (logits, targets))",
@@ -343,9 +355,9 @@ def _gradient(result: Tensor, tensor: Tensor, cotangent: Tensor, create_graph: b
     return torch.autograd.grad(result, tensor, cotangent, create_graph=create_graph, allow_unused=True)[0]
 
 
-def _gradients(result: Tensor, tensors: tuple[Tensor, ...], cotangent: Tensor) -> tuple[Tensor, ...]:
-    """The gradients, zeros where there is none."""
-    return torch.autograd.grad(result, tensors, cotangent, retain_graph=True, materialize_grads=True)
+def _second_gradient(result: Tensor, tensor: Tensor, cotangent: Tensor) -> Tensor:
+    """The gradient, zeros where there is none."""
+    return torch.autograd.grad(result, tensor, cotangent, retain_graph=True, materialize_grads=True)[0]
 
 
 def test_cross_entropy_only_what_is_asked(check: Check) -> None:
@@ -486,7 +498,9 @@ def test_accumulation_one_graph_at_a_time(check: Check) -> None:
 def test_straight_through(check: Check) -> None:
     """Forward it rounds, halves to the even neighbour; backward it lets the gradient through unchanged."""
     values = torch.tensor([0.4, 0.6, -1.2, -1.7, 0.5, 2.5, 1e6], requires_grad=True)
-    answer = check(straight_through_round, values).equals(torch.tensor([0.0, 1.0, -1.0, -2.0, 0.0, 2.0, 1e6]))
+    expected = torch.tensor([0.0, 1.0, -1.0, -2.0, 0.0, 2.0, 1e6])
+    # A whole number is met or missed: a sum of the value and its difference from it does not round either.
+    answer = check(straight_through_round, values).equals(expected, rtol=0.0, atol=0.0, note="whole, halves to even")
     answer.gradients_equal(values * 1, values=values)
     values = (4 * check.draw.strided(3, 5, dtype=torch.float64)).requires_grad_()
     check(straight_through_round, values).equals(values.detach().round()).gradients_equal(values * 1, values=values)
@@ -502,4 +516,4 @@ def test_consistency(check: Check) -> None:
     weight = torch.tensor(3.0, requires_grad=True)
     answer = check(consistency_loss, weight * 2, weight * 1).equals(torch.tensor(9.0))
     answer.gradients_equal((weight * 2 - 3.0).square(), weight=weight)
-    check.raises(ValueError, consistency_loss, torch.zeros(4, 1), torch.zeros(4), naming=("(4, 1)", "(4,)"))
+    check.raises(ValueError, consistency_loss, torch.zeros(4, 1), torch.zeros(4), naming=("(4, 1)|[4, 1]", "(4,)|[4]"))

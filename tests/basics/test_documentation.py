@@ -196,12 +196,13 @@ class Does(nn.Module):
 
 
 class Scaled(nn.Module):
-    """Holds a parameter and a buffer itself, and a child besides."""
+    """Holds a parameter, under two names, and a buffer itself, and a child besides."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.inner = nn.Sequential(nn.Linear(size, size, bias=False))
         self.scale = nn.Parameter(torch.ones(size))
+        self.factor = self.scale
         self.register_buffer("mean", torch.zeros(size))
 
     def forward(self, given: Tensor) -> Tensor:
@@ -236,8 +237,9 @@ def _in_words(row: tuple[Any, ...]) -> str:
     return f"{name!r}: {kind}, {shapes}, {parameters} parameters, {trainable} of them trainable"
 
 
-def _lists(answer: Answer, *rows: Row) -> Answer:
+def _lists(answer: Answer, *rows: Row, note: str = "") -> Answer:
     """The summary has these rows; ends the check where it is no summary."""
+    note = f" ({note})" if note else ""
     summary = answer.value
     if not isinstance(summary, Summary):
         answer.satisfies(False, got=describe(summary), expected="a Summary")
@@ -254,7 +256,7 @@ def _lists(answer: Answer, *rows: Row) -> Answer:
     return answer.satisfies(
         not wrong,
         got="; ".join(_in_words(got[index]) for index in wrong),
-        expected="; ".join(_in_words(expected[index]) for index in wrong),
+        expected="; ".join(_in_words(expected[index]) for index in wrong) + note,
     )
 
 
@@ -288,13 +290,14 @@ def test_summary_of_nested_modules(check: Check) -> None:
 
 
 def test_summary_of_what_parents_hold(check: Check) -> None:
-    """A module that has children may hold parameters itself; buffers are none."""
+    """A parent may hold a parameter itself; under two names it counts once, and buffers do not count."""
     size = check.draw.size()
     _lists(
         check(summarize, Scaled(size), check.draw.normal(1, size)),
         ("", "Scaled", ((1, size),), size),
         ("inner", "Sequential", ((1, size),), 0),
         ("inner.0", "Linear", ((1, size),), size * size),
+        note=f"it holds {size} scales, and a buffer of {size} means, which is no parameter",
     )
 
 
@@ -308,6 +311,7 @@ def test_summary_of_a_shared_module(check: Check) -> None:
         ("0", "Linear", ((4, 3),), 12),
         ("1", "Tanh", ((4, 2),), 0),
         ("3", "Linear", ((4, 2),), 8),
+        note="the tanh is called with (4, 3), and at the end with (4, 2)",
     )
 
 
@@ -322,9 +326,12 @@ def test_summary_of_shared_weights(check: Check) -> None:
         ("", "Sequential", ((2, 3, words),), 0),
         ("0", "Embedding", ((2, 3, size),), words * size),
         ("1", "Linear", ((2, 3, words),), words),
+        note=f"both hold the one matrix ({words}, {size}), which counts at '0', and the second a bias of {words}",
     )
     got, expected = sum(layer.parameters for layer in answer.value.layers), words * size + words
-    answer.satisfies(got == expected, got=f"a column that adds up to {got}", expected=f"{expected}")
+    answer.satisfies(
+        got == expected, got=f"a column that adds up to {got}", expected=f"{expected}, as the network has in all"
+    )
 
 
 def test_summary_of_frozen_parameters(check: Check) -> None:
@@ -337,6 +344,7 @@ def test_summary_of_frozen_parameters(check: Check) -> None:
         ("", "Sequential", ((1, 4),), 0, 0),
         ("0", "Linear", ((1, 2),), 8, 2),
         ("1", "Linear", ((1, 4),), 12, 0),
+        note="the weight of '0' and all of '1' are frozen",
     )
 
 
@@ -358,6 +366,7 @@ def test_summary_of_several_outputs(check: Check) -> None:
         ("0", "Does", ((batch, 3), (batch, 1), (3,), ()), 0),
         ("1", "Does", ((2, 3), (3,)), 0),
         ("2", "Does", (), 0),
+        note="'0' gives a tensor, and a dictionary of a tensor, a list and a number; '1' a dictionary; '2' None",
     )
     length, size = check.draw.size(), check.draw.size()
     _lists(
@@ -375,6 +384,7 @@ def test_summary_of_what_is_not_called(check: Check) -> None:
         ("layers", "ModuleList", None, 0),
         ("layers.0", "Linear", None, 8),
         ("layers.1", "Linear", ((2, 2),), 6),
+        note="only layers.1 is called",
     )
 
 
@@ -425,6 +435,17 @@ def _modes(network: nn.Module) -> dict[str, str]:
     return {name: "training" if module.training else "evaluation" for name, module in network.named_modules()}
 
 
+def _modes_as_found(check: Check, call: str, before: dict[str, str], after: dict[str, str]) -> None:
+    """Each module is in the mode in which it was."""
+    wrong = [name for name in before if after[name] != before[name]]
+    check.that(
+        not wrong,
+        call=f"the modes after {call}",
+        got=", ".join(f"{name!r} in {after[name]}" for name in wrong),
+        expected=", ".join(f"{name!r} in {before[name]}" for name in wrong) + ", as before",
+    )
+
+
 def _mixed(check: Check) -> nn.Sequential:
     """A network in training, but for some parts of it, at random."""
     norm, dropout, head = nn.BatchNorm1d(2), nn.Dropout(0.5), nn.Linear(2, 2)
@@ -442,8 +463,7 @@ def test_modes_are_put_back(check: Check) -> None:
         before = _modes(network)
         answer = check(summarize, network, check.draw.normal(2, 3))
         if not answer.failed:
-            after = _modes(network)
-            check.that(after == before, call=f"the modes after {answer.call}", got=f"{after}", expected=f"{before}")
+            _modes_as_found(check, answer.call, before, _modes(network))
 
 
 def test_network_runs_as_in_use(check: Check) -> None:
@@ -490,8 +510,7 @@ def test_put_back_after_an_error(check: Check) -> None:
     hooks, modes = _hooks(network), _modes(network)
     check.raises(ArithmeticError, summarize, network, check.draw.normal(2, 3), naming="a made-up error")
     _left_as_found(check, "a forward pass that raised", hooks, _hooks(network))
-    after = _modes(network)
-    check.that(after == modes, call="the modes after a forward pass that raised", got=f"{after}", expected=f"{modes}")
+    _modes_as_found(check, "a forward pass that raised", modes, _modes(network))
 
 
 def _made(summary: Any, layer: Any, rows: list[Any]) -> Any:
@@ -524,10 +543,12 @@ def _check_markdown(check: Check, rows: list[Any], *expected: str) -> None:
         (i for i, (mine, right) in enumerate(zip(lines, wanted, strict=False)) if mine != right),
         min(len(lines), len(wanted)),
     )
+    row = rows[place - len(head)] if len(head) <= place < len(head) + len(rows) else None
     answer.satisfies(
         lines == wanted,
-        got=f"line {place + 1}: {lines[place] or 'empty'}" if place < len(lines) else f"{len(lines)} lines",
-        expected=(wanted[place] or "an empty line") if place < len(wanted) else f"{len(wanted)} lines",
+        got=f"line {place + 1}: {lines[place] or 'empty'}" if place < len(lines) else f"no line {place + 1}",
+        expected=((wanted[place] or "an empty line") if place < len(wanted) else f"no more than {len(wanted)} lines")
+        + (f" (for {_in_words(row)})" if row else ""),
     )
 
 

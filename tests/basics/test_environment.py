@@ -141,7 +141,7 @@ MISCONCEPTIONS = [
     Misconception(
         "the CPU in the place of a preferred device that is not there",
         (
-            'raise RuntimeError(f"the device {prefer!r} is not available: there are {there}")',
+            'raise RuntimeError(f"the device {prefer!r} is not available: there are {counts}")',
             'return torch.device("cpu")',
         ),
     ),
@@ -327,7 +327,9 @@ def _check_refused(
         def called(name: str) -> object:
             return check_environment(Path(folder) / name)
 
-        called.__name__ = "check_environment"  # as messages show it, without the temporary folder
+        # As messages show it, with what is in the file and without the temporary folder.
+        there = "where there is no such file" if text is None else f"where the file holds {text!r}"
+        called.__name__ = f"{there}: check_environment"
         check.raises(error, called, naming[0], naming=naming)
 
 
@@ -346,8 +348,10 @@ def test_environment_refuses_no_project(check: Check) -> None:
     """A file without the table [project], or whose dependencies are not a list of strings, is named."""
     _check_refused(check, "[tool.ruff]\nline-length = 120\n", naming=("no_such_table.toml", "project"))
     _check_refused(check, "", naming=("empty_file.toml", "project"))
+    _check_refused(check, 'project = "made-up"\n', naming=("no_table_but_text.toml", "project"))
     _check_refused(check, '[project]\ndependencies = "numpy"\n', naming=("one_string.toml", "dependencies"))
-    _check_refused(check, "[project]\ndependencies = [1, 2]\n", naming=("numbers.toml", "dependencies"))
+    _check_refused(check, '[project]\ndependencies = ["numpy", 2]\n', naming=("a_number.toml", "dependencies"))
+    _check_refused(check, '[project.dependencies]\nnumpy = "2.4"\n', naming=("a_table.toml", "dependencies"))
 
 
 def test_environment_refuses_no_requirement(check: Check) -> None:
@@ -357,14 +361,15 @@ def test_environment_refuses_no_requirement(check: Check) -> None:
 
 
 @contextmanager
-def _machine(cuda: int, mps: bool) -> Iterator[str]:
+def _machine(cuda: int, mps: bool, usable: bool = True) -> Iterator[str]:
     """A machine with so many CUDA devices and one MPS device or none, as torch tells it; its description."""
-    best = torch.device("cuda" if cuda else "mps") if cuda or mps else None
+    available = cuda > 0 and usable
+    best = torch.device("cuda" if available else "mps") if available or mps else None
     told: list[tuple[Any, str, object]] = [
         # A build may know kinds of devices that the machine does not have.
         (torch.backends.cuda, "is_built", True),
         (torch.backends.mps, "is_built", True),
-        (torch.cuda, "is_available", cuda > 0),
+        (torch.cuda, "is_available", available),
         (torch.cuda, "device_count", cuda),
         (torch.backends.mps, "is_available", mps),
         # Other ways to ask the same.
@@ -372,18 +377,22 @@ def _machine(cuda: int, mps: bool) -> Iterator[str]:
         (torch.mps, "device_count", int(mps)),
         (torch.accelerator, "is_available", best is not None),
         (torch.accelerator, "current_accelerator", best),
-        (torch.accelerator, "device_count", cuda or int(mps)),
+        (torch.accelerator, "device_count", cuda if available else int(mps)),
     ]
     with ExitStack() as stack:
         for owner, name, answer in told:
             stack.enter_context(mock.patch.object(owner, name, lambda *_, told=answer, **__: told))
-        yield f"{cuda} CUDA devices and {'one MPS device' if mps else 'no MPS device'}"
+        devices = f"{cuda or 'no'} CUDA device{'' if cuda == 1 else 's'}"
+        driver = "" if usable else " that its driver cannot use (is_available() is False)"
+        yield f"{devices}{driver} and {'one' if mps else 'no'} MPS device"
 
 
-def _check_device(check: Check, cuda: int, mps: bool, prefer: str | None, expected: str) -> None:
+def _check_device(
+    check: Check, cuda: int, mps: bool, prefer: str | None, expected: str, *, usable: bool = True
+) -> None:
     """What is picked on such a machine."""
     call = "pick_device()" if prefer is None else f"pick_device({prefer!r})"
-    with _machine(cuda, mps) as machine:
+    with _machine(cuda, mps, usable) as machine:
         answer = check.run(
             f"{call} on a machine with {machine}", lambda: pick_device() if prefer is None else pick_device(prefer)
         )
@@ -398,11 +407,12 @@ def _check_device(check: Check, cuda: int, mps: bool, prefer: str | None, expect
 
 
 def test_device_by_hand(check: Check) -> None:
-    """CUDA if there is one, else MPS, else the CPU."""
+    """CUDA if there is one that can be used, else MPS, else the CPU."""
     _check_device(check, check.draw.size(1, 9), False, None, "cuda")
     _check_device(check, 0, True, None, "mps")
     _check_device(check, 0, False, None, "cpu")
     _check_device(check, 1, True, None, "cuda")
+    _check_device(check, 2, True, None, "mps", usable=False)
 
 
 def test_device_preferred(check: Check) -> None:
@@ -413,37 +423,41 @@ def test_device_preferred(check: Check) -> None:
     _check_device(check, count, False, "cuda", "cuda")
     _check_device(check, count, False, f"cuda:{count - 1}", f"cuda:{count - 1}")
     _check_device(check, count, False, "cuda:0", "cuda:0")
+    _check_device(check, 0, True, "mps:0", "mps:0")
     _check_device(check, 0, False, "cpu", "cpu")
+    _check_device(check, 0, False, "cpu:0", "cpu:0")
 
 
-def _check_no_device(check: Check, prefer: str) -> None:
+def _check_no_device(check: Check, machine: str, prefer: str) -> None:
     """Such a device is refused."""
 
     def called(prefer: str) -> str:
         return repr(pick_device(prefer))
 
-    called.__name__ = "pick_device"
+    called.__name__ = f"on a machine with {machine}: pick_device"
     check.raises(RuntimeError, called, prefer, naming=prefer)
 
 
 def test_device_refuses(check: Check) -> None:
     """A preferred device that is not there is refused by name, never replaced by another."""
     count = check.draw.size(1, 9)
-    with _machine(0, False):
-        _check_no_device(check, "cuda")
-        _check_no_device(check, "mps")
-    with _machine(0, True):
-        _check_no_device(check, "cuda:0")
-    with _machine(count, False):
-        _check_no_device(check, f"cuda:{count}")
-        _check_no_device(check, f"cuda:{count + 1}")
-        _check_no_device(check, "mps")
+    with _machine(0, False) as machine:
+        _check_no_device(check, machine, "cuda")
+        _check_no_device(check, machine, "mps")
+    with _machine(0, True) as machine:
+        _check_no_device(check, machine, "cuda:0")
+    with _machine(count, False) as machine:
+        _check_no_device(check, machine, f"cuda:{count}")
+        _check_no_device(check, machine, f"cuda:{count + 1}")
+        _check_no_device(check, machine, "mps")
+    with _machine(2, False, usable=False) as machine:
+        _check_no_device(check, machine, "cuda:1")
 
 
 def test_device_refuses_other_kinds(check: Check) -> None:
     """What is no device, a second CPU, or of another kind than CUDA, MPS and the CPU, is refused by name."""
-    with _machine(3, True):
-        _check_no_device(check, "cpu:1")
-        _check_no_device(check, "mps:1")
-        _check_no_device(check, "gpu")
-        _check_no_device(check, "meta")
+    with _machine(3, True) as machine:
+        _check_no_device(check, machine, "cpu:1")
+        _check_no_device(check, machine, "mps:1")
+        _check_no_device(check, machine, "gpu")
+        _check_no_device(check, machine, "meta")

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from checkpoints.checks import Answer, Check, Draw, Stop, Workload
+from checkpoints.comparison import describe
 from checkpoints.misconceptions import Misconception
-from exercises.basics.network import OneHiddenLayerNetwork, cross_entropy, train
+from exercises.basics.network import OneHiddenLayerNetwork, cross_entropy, spiral, train
 
 MISCONCEPTIONS = [
     # Where two explain a wrong answer equally well, the first is named: what is wrong in `train` alone stands first.
@@ -285,7 +286,8 @@ def test_forward_against_torch(check: Check) -> None:
 def test_loss(check: Check) -> None:
     """The loss by hand, the mean of ln 4 and ln 4/3; and against torch, up to logits of 1e4."""
     logits = torch.tensor([[1.0, 1 - LN3], [1.0, 1 + LN3]])
-    check(cross_entropy, logits, torch.tensor([1, 1])).equals(torch.tensor((math.log(4) + math.log(4 / 3)) / 2))
+    mean = torch.tensor((math.log(4) + math.log(4 / 3)) / 2)
+    check(cross_entropy, logits, torch.tensor([1, 1])).equals(mean, note="the mean of ln 4 and ln 4/3")
     batch, classes = check.draw.size(), check.draw.size()
     targets = check.draw.integers(0, classes, batch)
     logits = check.draw.strided(batch, classes, dtype=torch.float64)
@@ -300,10 +302,10 @@ def test_backward_by_hand(check: Check) -> None:
     # predicted - right, over 2: (3/8, -3/8) and (1/8, -1/8); times the output weights: -3/4 ln 3 and -1/4 ln 3 for the
     # hidden values; times the slope 1 - 1/4: -9/16 ln 3 and -3/16 ln 3 for the sums, of which only the second has an
     # input that is not 0.
-    gradients["output_bias"].equals(torch.tensor([1 / 2, -1 / 2]))
-    gradients["output_weight"].equals(torch.tensor([[-1 / 8], [1 / 8]]))
-    gradients["hidden_bias"].equals(torch.tensor([-3 / 4 * LN3]))
-    gradients["hidden_weight"].equals(torch.tensor([[-3 / 16 * LN3]]))
+    gradients["output_bias"].equals(torch.tensor([1 / 2, -1 / 2]), note="the sum of (3/8, -3/8) and (1/8, -1/8)")
+    gradients["output_weight"].equals(torch.tensor([[-1 / 8], [1 / 8]]), note="those, times the tanh of -1/2 and 1/2")
+    gradients["hidden_bias"].equals(torch.tensor([-3 / 4 * LN3]), note="-9/16 ln 3 - 3/16 ln 3")
+    gradients["hidden_weight"].equals(torch.tensor([[-3 / 16 * LN3]]), note="-3/16 ln 3 times the input 1")
 
 
 def _compare_gradients(check: Check, *names: str) -> None:
@@ -327,6 +329,17 @@ def test_backward_output_layer(check: Check) -> None:
 def test_backward_hidden_layer(check: Check) -> None:
     """The gradients of the hidden layer's weights and biases, against autograd; autograd is off for yours."""
     _compare_gradients(check, "hidden_weight", "hidden_bias")
+
+
+def test_half_precision(check: Check) -> None:
+    """Where the parameters are in bfloat16, so are the logits and every gradient."""
+    width, hidden, classes, batch = (check.draw.size() for _ in range(4))
+    weights = _weights(check.draw, width, hidden, classes, torch.bfloat16)
+    network = _network(check, weights)
+    inputs = check.draw.normal(batch, width, dtype=torch.bfloat16)
+    check(network.forward, inputs).has(shape=(batch, classes), dtype=torch.bfloat16)
+    for name, answer in _gradients(check, network, inputs, check.draw.integers(0, classes, batch)).items():
+        answer.has(shape=weights[name].shape, dtype=torch.bfloat16)
 
 
 def test_backward_numerically(check: Check) -> None:
@@ -431,9 +444,11 @@ def test_initial_scale(check: Check) -> None:
             expected=f"about {scale:.4f} = 1 / sqrt({fan_in}), each unit adding up {fan_in} numbers",
         )
         answer.satisfies(abs(mean) < 0.05 * scale, got=f"mean {mean:.4f}", expected="about 0")
-        answer.satisfies(not answer.value.requires_grad, got="requires_grad is True", expected="requires_grad False")
     for name, size in (("hidden_bias", hidden), ("output_bias", classes)):
         _parameter(check, network, name).equals(torch.zeros(size))
+    for name in NAMES:
+        answer = _parameter(check, network, name).has()
+        answer.satisfies(not answer.value.requires_grad, got="requires_grad is True", expected="requires_grad False")
 
 
 def test_initial_generator(check: Check) -> None:
@@ -464,6 +479,12 @@ def test_parameters(check: Check) -> None:
         for name, weight in weights.items():
             parameters[name].add_(1)
             _parameter(check, network, name, " once 1 was added to what parameters() gave").equals(weight + 1)
+        network.output_bias = torch.tensor([5.0, 7.0])
+        answer = check.run(
+            "parameters()['output_bias'] once another tensor was put in its place",
+            lambda: network.parameters()["output_bias"],
+        )
+        answer.equals(network.output_bias, note="the new one")
 
 
 def test_train_follows_the_gradient(check: Check) -> None:
@@ -480,7 +501,8 @@ def test_train_follows_the_gradient(check: Check) -> None:
     check(train, network, inputs, targets, steps=0, learning_rate=rate).equals([], note="no step, no loss")
     answer = check(train, network, inputs, targets, steps=3, learning_rate=rate)
     for name, weight in weights.items():
-        _parameter(check, network, name, " after three steps of train").equals(weight)
+        after = _parameter(check, network, name, " after three steps of train")
+        after.equals(weight, note=f"less {rate:.3g} times the gradient that autograd finds, three times over")
     answer.equals(losses, note="the loss before each step")
 
 
@@ -492,20 +514,73 @@ def _spiral(draw: Draw, points: int) -> tuple[Tensor, Tensor]:
     return torch.stack([angle.cos(), angle.sin()], dim=1) * radius[:, None] + draw.normal(len(arm), 2, scale=0.04), arm
 
 
+def test_given_spiral(check: Check) -> None:
+    """The spiral that you were given is still as its docstring says, and a network takes its points."""
+    generator = torch.Generator().manual_seed(check.draw.seed())
+    network = check.build(OneHiddenLayerNetwork, 2, 4, 3, generator=generator)
+    positions, _ = _drawn(check, 5, 3, check.draw.seed())
+    check(network.forward, positions.value).has(shape=(15, 3))
+
+    turns, noise = float(check.draw.uniform(0.3, 1.2, 1)), float(check.draw.uniform(0.01, 0.03, 1))
+    cases: list[dict[str, float]] = [{"noise": 0.0}, {"noise": 0.0, "turns": turns}, {}, {"noise": noise}]
+    for options in cases:
+        points, arms, seed = check.draw.size(400, 500), check.draw.size(2, 6), check.draw.seed()
+        (positions, arm), (again, _) = (_drawn(check, points, arms, seed, **options) for _ in range(2))
+        arm.equals(torch.arange(arms).repeat_interleave(points), note="the points of one arm after those of another")
+        again.equals(positions.value, rtol=0.0, atol=0.0, note="as drawn before from the same seed")
+        wound, spread = options.get("turns", 0.75), options.get("noise", 0.04)
+        x, y = positions.value.double().unbind(dim=1)
+        radius = (x.square() + y.square()).sqrt()
+        ahead = torch.atan2(y, x) - 2 * math.pi * (arm.value / arms + wound * radius / 2)
+        # Noise n along the radius leads off the arm too: at that radius the arm is n times this further around.
+        slope = math.pi * wound * radius
+        beside = radius * torch.atan2(ahead.sin(), ahead.cos()) / (1 + slope.square()).sqrt()
+        found = float(beside.square().mean().sqrt())
+        # Of 800 numbers or more the deviation has a relative error of 2.5 % at most, and the arm's bend adds less than
+        # that; without noise, what is left are the roundings of the coordinates, about 1e-7 each.
+        positions.satisfies(
+            abs(found - spread) <= 0.25 * spread + 1e-5,
+            got=f"points that lie beside their arms with a standard deviation of {found:.3g}",
+            expected=f"{spread:.3g}, around arms of {wound:.3g} turns for each 2 of the radius",
+        )
+        low, high = float(radius.min()), float(radius.max())
+        # That none of 800 lies in the first or the last 24th of the radii has a probability of (23 / 24)^800 = 2e-15,
+        # and that one is off by more than 7 deviations of the noise 1e-9.
+        positions.satisfies(
+            max(abs(low - 0.4), abs(high - 2.0)) < 1.6 / 24 + 7 * spread,
+            got=f"radii from {low:.3g} to {high:.3g}",
+            expected="from 0.4 to 2, up to the noise",
+        )
+
+
+def _drawn(check: Check, points: int, arms: int, seed: int, **options: float) -> tuple[Answer, Answer]:
+    """Positions and arms of the learner's spiral; ends the check where they are none."""
+    generator = torch.Generator().manual_seed(seed)
+    answer = check(spiral, points, arms, generator=generator, **options)
+    both = answer.value
+    pair = type(both) is tuple and len(both) == 2
+    answer.satisfies(pair, got=describe(both), expected="a pair of positions and arms")
+    if not pair:
+        raise Stop
+    positions = check.run(f"the positions of {answer.call}", lambda: both[0])
+    arm = check.run(f"the arms of {answer.call}", lambda: both[1])
+    return positions.has(shape=(points * arms, 2), dtype=torch.float32), arm.has(shape=(points * arms,))
+
+
 def test_train_separates_a_spiral(check: Check) -> None:
-    """From its own weights, 200 steps on 240 points get at least nine tenths of 300 fresh points right."""
-    inputs, targets = _spiral(check.draw, 80)
+    """From its own weights, 150 steps on 120 points get at least four fifths of 300 fresh points right."""
+    inputs, targets = _spiral(check.draw, 40)
     fresh, arm = _spiral(check.draw, 100)
     generator = torch.Generator().manual_seed(check.draw.seed())
     network = check.build(OneHiddenLayerNetwork, 2, 32, 3, generator=generator)
-    losses = check(train, network, inputs, targets, steps=200, learning_rate=1.0).value
+    losses = check(train, network, inputs, targets, steps=150, learning_rate=1.0).value
     answer = check(network.forward, fresh).has(shape=(300, 3), dtype=torch.float32)
     share = float((answer.value.argmax(dim=1) == arm).double().mean())
     told = f", losses from {losses[0]:.3g} to {losses[-1]:.3g}" if type(losses) is list and losses else ""
-    # With the reference's weights the worst of 500 seeds got 97 %. No untrained network got beyond 64 %, and no linear
-    # one (without the tanh) either.
+    # With the reference's weights the worst of 500 seeds got 91 %. No untrained network got beyond 73 %, and no linear
+    # one (without the tanh) beyond 64 %. More points or steps would take a loop over the examples too long.
     answer.satisfies(
-        share >= 0.9,
+        share >= 0.8,
         got=f"{share:.1%} of fresh points right{told}",
-        expected="at least 90%",
+        expected="at least 80%",
     )

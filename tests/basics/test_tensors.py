@@ -216,7 +216,8 @@ def test_distances_far_from_the_origin(check: Check) -> None:
     points = 1e4 + check.draw.normal(5, 3)
     others = torch.cat([points[:2], 1e4 + check.draw.normal(4, 3)])
     expected = torch.tensor([[math.dist(one, other) for other in others.tolist()] for one in points.tolist()])
-    answer = check(pairwise_distances, points, others).equals(expected).has(shape=(5, 6))
+    answer = check(pairwise_distances, points, others).equals(expected, note="each coordinate is near 10000")
+    answer.has(shape=(5, 6))
     itself = answer.value[:2, :2].diagonal()
     answer.satisfies(
         itself.count_nonzero() == 0,
@@ -242,9 +243,10 @@ def test_distances_gradient(check: Check) -> None:
 def test_distances_refuse(check: Check) -> None:
     """Points that do not fit each other, even if they would broadcast, and whole numbers are refused."""
     points = torch.zeros(4, 2)
-    check.raises(ValueError, pairwise_distances, points, torch.zeros(5, 3), naming=("(4, 2)", "(5, 3)"))
-    check.raises(ValueError, pairwise_distances, points, torch.zeros(5, 1), naming=("(4, 2)", "(5, 1)"))
-    check.raises(ValueError, pairwise_distances, torch.zeros(2), points, naming=("(2,)", "(4, 2)"))
+    check.raises(ValueError, pairwise_distances, points, torch.zeros(5, 3), naming=("(4, 2)|[4, 2]", "(5, 3)|[5, 3]"))
+    check.raises(ValueError, pairwise_distances, points, torch.zeros(5, 1), naming=("(4, 2)|[4, 2]", "(5, 1)|[5, 1]"))
+    check.raises(ValueError, pairwise_distances, torch.zeros(2), points, naming=("(2,)|[2]", "(4, 2)|[4, 2]"))
+    check.raises(ValueError, pairwise_distances, points, torch.zeros(2), naming=("(4, 2)|[4, 2]", "(2,)|[2]"))
     check.raises(TypeError, pairwise_distances, points.long(), points, naming="int64")
     check.raises(TypeError, pairwise_distances, points, points.int(), naming="int32")
 
@@ -284,14 +286,21 @@ def test_indices_refused(check: Check) -> None:
     """Indices that are negative, too large or no whole numbers are refused, and batches that do not fit."""
     indices, values = torch.tensor([[0, 2], [1, 1]]), torch.zeros(2, 3, 4)
     check.raises(ValueError, one_hot, torch.tensor([0, 7, 1]), 5, naming=("7", "5"))
+    check.raises(ValueError, one_hot, torch.tensor([4, 5]), 5, naming="5")
     check.raises(ValueError, one_hot, torch.tensor([3, -4]), 5, naming=("-4", "5"))
+    check.raises(ValueError, one_hot, torch.tensor(-1), 5, naming=("-1", "5"))
     check.raises(TypeError, one_hot, torch.tensor([0.0, 1.0]), 5, naming="float32")
     check.raises(TypeError, one_hot, torch.tensor([True, False]), 5, naming="bool")
+    check.raises(TypeError, one_hot, torch.tensor([0j, 1j]), 5, naming="complex64")
     check.raises(ValueError, batched_gather, values, indices.where(indices < 2, 7), naming=("7", "3"))
     check.raises(ValueError, batched_gather, values, indices.where(indices > 0, -2), naming=("-2", "3"))
     check.raises(TypeError, batched_gather, values, indices.double(), naming="float64")
-    check.raises(ValueError, batched_gather, values, indices[:1], naming=("(2, 3, 4)", "(1, 2)"))
-    check.raises(ValueError, batched_gather, values, indices[0], naming=("(2, 3, 4)", "(2,)"))
+    check.raises(ValueError, batched_gather, values, indices[:1], naming=("(2, 3, 4)|[2, 3, 4]", "(1, 2)|[1, 2]"))
+    check.raises(ValueError, batched_gather, values, indices[0], naming=("(2, 3, 4)|[2, 3, 4]", "(2,)|[2]"))
+    check.raises(
+        ValueError, batched_gather, values, indices[..., None], naming=("(2, 3, 4)|[2, 3, 4]", "(2, 2, 1)|[2, 2, 1]")
+    )
+    check.raises(ValueError, batched_gather, torch.zeros(2), indices, naming=("(2,)|[2]", "(2, 2)|[2, 2]"))
 
 
 def test_windows_by_hand(check: Check) -> None:
@@ -301,6 +310,7 @@ def test_windows_by_hand(check: Check) -> None:
     check(sliding_windows, values, 3).equals(expected)
     check(sliding_windows, values, 3, step=2).equals(expected[::2])
     check(sliding_windows, values, 6, step=4).equals(values.reshape(1, 6), note="one window holds everything")
+    check(sliding_windows, values, 1).equals(values.reshape(6, 1), note="each entry is a window of its own")
 
 
 def test_windows_view(check: Check) -> None:
@@ -308,7 +318,11 @@ def test_windows_view(check: Check) -> None:
     length, size, step = check.draw.size(9, 13), check.draw.size(3, 6), check.draw.size(2, 4)
     values = check.draw.strided(2, 3, length + 2, dtype=torch.float64)[..., 2:].requires_grad_()
     expected = values.unfold(-1, size, step)
-    answer = check(sliding_windows, values, size, step).has(shape=expected.shape).equals(expected.detach())
+    answer = check(sliding_windows, values, size, step).has(shape=expected.shape)
+    answer.equals(
+        expected.detach(),
+        note=f"the strides of `values` are {values.stride()}, and it begins at entry {values.storage_offset()} of its memory",
+    )
     answer.gradients_equal(expected, values=values)
     for name, tensor in {"strided values": values, "three whole numbers": torch.arange(3)}.items():
         answer = check(sliding_windows, tensor, 2).has(shape=(*tensor.shape[:-1], tensor.shape[-1] - 1, 2))
@@ -322,7 +336,7 @@ def test_windows_view(check: Check) -> None:
 def test_windows_refuse(check: Check) -> None:
     """A window longer than the axis or empty, and a step that goes nowhere, are refused by name."""
     values = torch.zeros(2, 4)
-    check.raises(ValueError, sliding_windows, values, 7, naming=("size", "7"))
+    check.raises(ValueError, sliding_windows, values, 5, naming=("size", "5"))
     check.raises(ValueError, sliding_windows, values, 0, naming=("size", "0"))
     check.raises(ValueError, sliding_windows, values, 2, step=0, naming=("step", "0"))
     check.raises(ValueError, sliding_windows, values, 2, step=-3, naming=("step", "-3"))
@@ -343,6 +357,9 @@ def test_softmax_along_any_axis(check: Check) -> None:
         for function, oracle in ((softmax, F.softmax), (log_softmax, F.log_softmax)):
             expected = oracle(logits, dim)
             check(function, logits, dim=dim).equals(expected.detach()).gradients_equal(expected, logits=logits)
+    half = check.draw.normal(3, 4).bfloat16()
+    check(softmax, half).equals(F.softmax(half, -1), note="the dtype of the logits stays")
+    check(log_softmax, half).equals(F.log_softmax(half, -1), note="the dtype of the logits stays")
     single = check.draw.normal(4, 1)
     check(softmax, single).equals(torch.ones(4, 1), note="one alone gets everything")
     check(log_softmax, single).equals(torch.zeros(4, 1))
@@ -356,6 +373,7 @@ def test_softmax_extremes(check: Check) -> None:
     check(log_softmax, logits).equals(torch.tensor([[-2e4, 0.0, nothing], [nothing, half, half], [math.nan] * 3]))
     for function in (softmax, log_softmax):
         check.raises(TypeError, function, torch.tensor([1, 2]), naming="int64")
+        check.raises(TypeError, function, torch.tensor([1j, 2j]), naming="complex64")
 
 
 class _Steps(TorchFunctionMode):

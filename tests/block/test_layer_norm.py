@@ -4,6 +4,7 @@ The oracles are torch.nn.LayerNorm and torch.nn.RMSNorm with the same weights; f
 give in float64, rounded.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -226,7 +227,7 @@ def test_layer_norm_by_hand(check: Check) -> None:
     module = check.build(LayerNorm, 2, eps=3.0)
     x = torch.tensor([[[1.0, 3.0], [3.0, 1.0]], [[1.0, 1.0], [-1.0, 1.0]]])
     normalized = torch.tensor([[[-0.5, 0.5], [0.5, -0.5]], [[0.0, 0.0], [-0.5, 0.5]]])
-    check(module, x).equals(normalized)
+    check(module, x).equals(normalized, note="(x - mean) / sqrt(variance + 3), each pair by itself")
     weight, bias = torch.tensor([10.0, 20.0]), torch.tensor([1.0, 2.0])
     check.load(module, {"weight": weight, "bias": bias})
     check(module, x).equals(normalized * weight + bias, note="times the weight (10, 20), plus the bias (1, 2)")
@@ -236,7 +237,7 @@ def test_rms_norm_by_hand(check: Check) -> None:
     """The token (3, 4) has the mean square 12.5; with an eps of 3.5 the root is 4, and it becomes (3/4, 1)."""
     module = check.build(RMSNorm, 2, eps=3.5)
     x = torch.tensor([[3.0, 4.0], [0.0, 5.0]])
-    check(module, x).equals(torch.tensor([[0.75, 1.0], [0.0, 1.25]]))
+    check(module, x).equals(torch.tensor([[0.75, 1.0], [0.0, 1.25]]), note="x / sqrt(12.5 + 3.5)")
     check.load(module, {"weight": torch.tensor([4.0, 10.0])})
     check(module, x).equals(torch.tensor([[3.0, 10.0], [0.0, 12.5]]), note="times the weight (4, 10)")
 
@@ -248,7 +249,7 @@ def test_layer_norm(check: Check) -> None:
     for options in cases:
         module, twin = _with_twin(check, LayerNorm, width, **options)
         x = check.draw.strided(3, 5, width)
-        check(module, x).equals(twin(x))
+        check(module, x).equals(twin(x), note="as torch's, over each token of 3 times 5")
 
 
 def test_rms_norm(check: Check) -> None:
@@ -258,7 +259,7 @@ def test_rms_norm(check: Check) -> None:
     for options in cases:
         module, twin = _with_twin(check, RMSNorm, width, **options)
         x = check.draw.strided(3, 5, width) + 1.5
-        check(module, x).equals(twin(x))
+        check(module, x).equals(twin(x), note="as torch's, over each token of 3 times 5")
 
 
 def test_each_token_alone(check: Check) -> None:
@@ -283,7 +284,7 @@ def test_invariance(check: Check) -> None:
     for make, other in ((LayerNorm, stretch * x + shift), (RMSNorm, stretch * x)):
         module, _ = _with_twin(check, make, width, torch.float64, eps=0.0)
         first = check(module, x).has(shape=x.shape, dtype=x.dtype)
-        check(module, other).equals(first.value.detach(), note="as before it was shifted or stretched")
+        check(module, other).equals(first.value.detach(), note="as before it was shifted or stretched, to ten digits")
     module, twin = _with_twin(check, RMSNorm, width, torch.float64, eps=0.0)
     check(module, x + 3.0).equals(twin(x + 3.0), note="RMSNorm of shifted tokens is another")
 
@@ -336,13 +337,15 @@ def test_half_precision(check: Check) -> None:
 
 
 def test_float64(check: Check) -> None:
-    """In float64 all digits are kept, even if the parameters are in float32; no tokens give no results."""
+    """In float64 all digits are kept; the result is of the input's dtype, whatever that of the parameters."""
     width = check.draw.size()
     x = check.draw.strided(1, 3, width, dtype=torch.float64)
     for make in (LayerNorm, RMSNorm):
-        for dtype in (torch.float64, torch.float32):
+        for dtype in (torch.float64, torch.float32, torch.bfloat16):
             module, twin = _with_twin(check, make, width, dtype)
-            check(module, x).equals(twin.double()(x))
+            expected, note = twin.double()(x), f"with parameters in {str(dtype).removeprefix('torch.')}"
+            check(module, x).equals(expected, note=note)
+            check(module, x.float()).equals(expected.float(), note=note)
         check(module, x[:, :0]).equals(x[:, :0], note="no tokens")
 
 
@@ -367,10 +370,13 @@ def test_rms_norm_gradients(check: Check) -> None:
 
 
 def test_refused(check: Check) -> None:
-    """Tokens of another width are refused, as are a width of 0 and a negative eps; each by name and value."""
+    """Tokens of another width are refused, as are a width below 1 and an eps that is not at least 0, by value."""
     for make in (LayerNorm, RMSNorm):
         module = check.build(make, 6)
-        check.raises(ValueError, module, check.draw.normal(2, 3, 1), naming=("6", "(2, 3, 1)"))
-        check.raises(ValueError, module, check.draw.normal(6, 4), naming=("6", "(6, 4)"))
+        check.raises(ValueError, module, check.draw.normal(2, 3, 1), naming=("6", "(2, 3, 1)|[2, 3, 1]"))
+        check.raises(ValueError, module, check.draw.normal(6, 4), naming=("6", "(6, 4)|[6, 4]"))
+        check.raises(ValueError, module, check.draw.normal(), naming=("6", "()|[]"))
         check.raises(ValueError, make, 0, naming=("embed_dim", "0"))
+        check.raises(ValueError, make, -3, naming=("embed_dim", "-3"))
         check.raises(ValueError, make, 6, eps=-1e-5, naming=("eps", "-1e-05"))
+        check.raises(ValueError, make, 6, eps=math.nan, naming=("eps", "nan"))
