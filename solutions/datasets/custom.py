@@ -27,9 +27,9 @@ _LARGEST = torch.finfo(torch.float32).max
 class CSVDataset(Dataset[tuple[Tensor, Tensor]]):
     """The rows of a CSV file: an item is a row's features and its target.
 
-    The file is UTF-8, with or without a byte order mark; its first row is the header. Fields may be quoted, and then
-    hold commas, doubled quotes and line breaks (RFC 4180, section 2). It is read once, when the dataset is made, and
-    all of it is checked: nothing is left out, filled in or guessed.
+    The file is UTF-8, with or without a byte order mark; its lines end in LF or CRLF, and its first row is the header.
+    Fields may be quoted, and then hold commas, doubled quotes and line breaks (RFC 4180, section 2). It is read once,
+    when the dataset is made, and all of it is checked: nothing is left out, filled in or guessed.
 
     Args:
         path: the file.
@@ -37,7 +37,7 @@ class CSVDataset(Dataset[tuple[Tensor, Tensor]]):
         target: name of the column that makes the target. Columns that are not named may hold any text.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file; the message names it.
         ValueError: something in the file cannot be used. Each message names the file. Lines are counted from 1 as an
             editor counts them, the header among them, and written as in "line 3"; a row counts from the line on which
             it begins.
@@ -64,9 +64,10 @@ class CSVDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, path: str | PathLike[str], features: Sequence[str], target: str) -> None:
         rows = _rows(path)
-        _, header = next(rows, (1, None))
-        if header is None:
+        first = next(rows, None)
+        if first is None:
             raise ValueError(f"{path}: the file is empty, without even a header")
+        _, header = first
         columns = [(name, _column(path, header, name)) for name in (*features, target)]
         table = []
         for line, row in rows:
@@ -105,8 +106,9 @@ class TokenWindowDataset(Dataset[tuple[Tensor, Tensor]]):
     endian) on every machine. Window k begins at token k * stride. It needs T + 1 tokens, for the target of its last
     input is the token after it. What is left at the end, too short for a window, is not used.
 
-    The file is memory-mapped (`numpy.memmap`): the system reads the pages that a window touches and no others, and
-    may forget them again. So the dataset needs the memory of the windows that are in use, however large the file is.
+    The file is memory-mapped (`numpy.memmap`), for reading only: the system reads the pages that a window touches and
+    no others, and may forget them again. So the dataset needs the memory of the windows that are in use, however large
+    the file is, and takes a file that may not be written to.
     The map is opened when the first item is asked for, and is not pickled along: a pickled dataset takes a few
     hundred bytes, and each DataLoader worker opens the file for itself.
 
@@ -119,7 +121,7 @@ class TokenWindowDataset(Dataset[tuple[Tensor, Tensor]]):
         dtype: numpy's integer type of the tokens in the file; its own byte order does not count.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file; the message names it.
         TypeError: `dtype` is no type of whole numbers; the message names it.
         ValueError: `context_length` or `stride` is less than 1: the message names which, and its value. Or the file's
             size is not that of a whole number of tokens, as when it was cut off: the file, its size in bytes and the
@@ -203,10 +205,10 @@ def _rows(path: str | PathLike[str]) -> Iterator[tuple[int, list[str]]]:
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")  # without the mark with which spreadsheets begin a file
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
+        line = error.object[: error.start].count(b"\n") + 1
         raise ValueError(f"{path}, line {line}: not UTF-8: {error.reason}") from error
     # Without strict=True a quote that is never closed would take the rest of the file for one field.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text), strict=True)
     line = 1
     try:
         for row in reader:

@@ -115,9 +115,9 @@ class SeededSampler(Sampler[int]):
         if not self.shuffle:
             return iter(range(self.length))
         # A torch.Generator looks at 32 bits of its seed. SeedSequence stirs both numbers into them; a sum, or a shift
-        # of one of them, would make pairs alike.
-        mixed = np.random.SeedSequence([self.seed, epoch]).generate_state(1)
-        generator = torch.Generator().manual_seed(int(mixed[0]))
+        # of one of them, would make pairs alike. So would [seed, epoch]: it is strung together from words of 32 bits.
+        (mixed,) = np.random.SeedSequence(self.seed, spawn_key=(epoch,)).generate_state(1).tolist()
+        generator = torch.Generator().manual_seed(mixed)
         return iter(torch.randperm(self.length, generator=generator).tolist())
 
 
@@ -162,7 +162,7 @@ class BatchLoader:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.dataset = _naming_items(dataset)
+        self.dataset = SequenceDataset(dataset)  # whose errors say which item it was
         self.batch_size = batch_size
         self.drop_last = drop_last
         self.collate = collate
@@ -229,7 +229,7 @@ def make_data_loader(
         [tensor([10, 20])]
     """
     return DataLoader(
-        _naming_items(dataset),
+        SequenceDataset(dataset),
         batch_size,
         sampler=SeededSampler(len(dataset), seed=seed, shuffle=shuffle),
         num_workers=num_workers,
@@ -240,8 +240,3 @@ def make_data_loader(
         # Else each epoch would start its workers anew: seconds each, where processes are not forked.
         persistent_workers=num_workers > 0,
     )
-
-
-def _naming_items(dataset: Items) -> SequenceDataset:
-    """The same items, whose errors say which item it was."""
-    return dataset if isinstance(dataset, SequenceDataset) else SequenceDataset(dataset)

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from checkpoints.checks import Check, Draw, Stop, Workload
+from checkpoints.checks import Answer, Check, Draw, Stop, Workload
+from checkpoints.crashes import ForbiddenError
 from checkpoints.misconceptions import Misconception
 from exercises.datasets.custom import CSVDataset, TokenWindowDataset
 
@@ -38,7 +39,7 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "a quote that is never closed takes the rest of the file for one field: csv needs strict=True",
-        (', newline=""), strict=True)', ', newline=""))'),
+        ("StringIO(text), strict=True)", "StringIO(text))"),
     ),
     Misconception(
         "a byte order mark taken for a part of the first column's name", ('decode("utf-8-sig")', 'decode("utf-8")')
@@ -156,6 +157,10 @@ MISCONCEPTIONS = [
         ('numpy.memmap(self._path, dtype=self._dtype, mode="r")', "numpy.fromfile(self._path, dtype=self._dtype)"),
     ),
     Misconception(
+        "the file opened for writing too: the mode of numpy.memmap is r+ where none is given",
+        (', mode="r")', ")"),
+    ),
+    Misconception(
         "the map pickled along, as an array of all tokens", ('self.__dict__ | {"_map": None}', "self.__dict__")
     ),
     Misconception("the last, incomplete token of a file that was cut off left out", ("if rest:", "if False:")),
@@ -254,12 +259,21 @@ def _tokens(check: Check) -> Callable[..., Any]:
     return read
 
 
-def _compare(check: Check, dataset: Any, items: list[tuple[Tensor, Tensor]], note: str = "") -> None:
-    """A dataset's length and all of its items."""
-    check.run("len(dataset)", lambda: len(dataset)).equals(len(items), note=note)
-    check.run("[dataset[i] for i in range(len(dataset))]", lambda: [dataset[i] for i in range(len(dataset))]).equals(
-        items, rtol=0.0, atol=0.0, note=note
-    )
+def _compare(check: Check, made: Answer, items: list[tuple[Tensor, Tensor]], note: str = "") -> None:
+    """The length of the dataset that a call made, and all of its items."""
+    dataset = made.value
+    check.run(f"len({made.call})", lambda: len(dataset)).equals(len(items), note=note)
+    check.run(f"all items of {made.call}", lambda: [dataset[i] for i in range(len(dataset))]).equals(items, note=note)
+
+
+def _getter(dataset: Any, name: str) -> Callable[[Any], Any]:
+    """What gives ``dataset[index]``; a verdict shows it by a name that tells what it is a dataset of."""
+
+    def get(index: Any) -> Any:
+        return dataset[index]
+
+    get.__name__ = f"{name}.__getitem__"
+    return get
 
 
 def _windows(tokens: list[int], length: int, stride: int) -> list[tuple[Tensor, Tensor]]:
@@ -280,8 +294,10 @@ def _row(features: list[float], target: float) -> tuple[Tensor, Tensor]:
 def test_csv_by_hand(check: Check) -> None:
     """Two rows by hand: the features in the order asked for, the target a scalar, commas inside quotes left alone."""
     text = 'name,height,weight,"shoe, EU"\n"Smith, Ann",1.5,60,38\nBob,1.75,-0.5,4e1\n'
-    dataset = check(_csv(check), file_holding=text, features=["shoe, EU", "height"], target="weight").value
-    _compare(check, dataset, [_row([38.0, 1.5], 60.0), _row([40.0, 1.75], -0.5)])
+    made = check(_csv(check), file_holding=text, features=["shoe, EU", "height"], target="weight")
+    _compare(check, made, [_row([38.0, 1.5], 60.0), _row([40.0, 1.75], -0.5)])
+    made = check(_csv(check), file_holding="height,weight\n1.5,60", features=["weight", "height"], target="height")
+    _compare(check, made, [_row([60.0, 1.5], 1.5)], note="the target may be among the features")
 
 
 def test_csv_any_columns(check: Check) -> None:
@@ -298,31 +314,35 @@ def test_csv_any_columns(check: Check) -> None:
             remark = remarks[(number + rows) % len(remarks)].replace('"', '""')
             cells = [*map(repr, values), f'"{remark}"']
             lines.append([cells[place] for place in order])
-        text = "".join(",".join(line) + "\n" for line in lines)
-        dataset = check(_csv(check), file_holding=text, features=["gamma", "alpha"], target="beta").value
-        _compare(check, dataset, [_row([gamma, alpha], beta) for alpha, beta, gamma in numbers])
+        end = check.draw.integer(0, 2) * "\n"  # the last line may end in a line break or not
+        text = "\n".join(",".join(line) for line in lines) + end
+        made = check(_csv(check), file_holding=text, features=["gamma", "alpha"], target="beta")
+        _compare(check, made, [_row([gamma, alpha], beta) for alpha, beta, gamma in numbers])
 
 
 def test_csv_index(check: Check) -> None:
     """An index may count from the end; one out of range, or no whole number, is refused."""
     text = "x,y\n1,10\n2,20\n3,30\n"
     dataset = check(_csv(check), file_holding=text, features=["x"], target="y").value
-    check.run("dataset[-1]", lambda: dataset[-1]).equals(_row([3.0], 30.0))
-    check.run("dataset[-3]", lambda: dataset[-3]).equals(_row([1.0], 10.0))
-    check.raises(IndexError, dataset.__getitem__, 7, naming=("7", "3"))
-    check.raises(IndexError, dataset.__getitem__, -4, naming=("-4", "3"))
-    check.raises(TypeError, dataset.__getitem__, 1.5)
+    get = _getter(dataset, "CSVDataset of 3 rows")
+    for index, expected in ((-1, _row([3.0], 30.0)), (-3, _row([1.0], 10.0)), (1, _row([2.0], 20.0))):
+        check(get, index).equals(expected)
+    for wrong in (7, 3, -4):
+        check.raises(IndexError, get, wrong, naming=dict.fromkeys((str(wrong), "3")))
+    check.raises(TypeError, get, 1.5)
 
 
 def test_csv_numbers(check: Check) -> None:
     """A field that is no finite number of float32 is refused by file, line and column; an empty one too."""
-    for cell in ("", "tall", '"1,5"', "nan", "-inf", "1e39"):
+    largest = torch.finfo(torch.float32).max
+    made = check(_csv(check), file_holding=f"x,y\n{largest!r}, -2.5 \n", features=["x"], target="y")
+    _compare(check, made, [_row([largest], -2.5)], note="the largest number of float32; `float` passes over spaces")
+    for cell in ("", "tall", '"1,5"', "nan", "-inf", "1e39", "-3.5e38"):
         text = f"name,height,weight\nAnn,1.5,60\nBob,{cell},70\nCy,1.6,65\n"
         naming = ("people.csv", "line 3", "height")
         check.raises(ValueError, _csv(check), file_holding=text, features=["height"], target="weight", naming=naming)
-    text = "x,y\n1,none\n"
-    words = ("people.csv", "line 2", "'y'|\"y\"| y", "none")
-    check.raises(ValueError, _csv(check), file_holding=text, features=["x"], target="y", naming=words)
+    text, words = "height,weight\n1,none\n", ("people.csv", "line 2", "weight", "none")
+    check.raises(ValueError, _csv(check), file_holding=text, features=["height"], target="weight", naming=words)
 
 
 def test_csv_fields(check: Check) -> None:
@@ -349,6 +369,8 @@ def test_csv_lines(check: Check) -> None:
         check.raises(
             ValueError, _csv(check), file_holding=head + body, features=["height"], target="weight", naming=naming
         )
+    text, naming = '"full\nname",height,weight\nAnn,x,60\n', ("people.csv", "line 3")
+    check.raises(ValueError, _csv(check), file_holding=text, features=["height"], target="weight", naming=naming)
     text = "height,weight\r\n1.5,60\r\n1.6,70\r\nx,70\r\n"
     check.raises(ValueError, _csv(check), file_holding=text, features=["height"], target="weight", naming="line 4")
 
@@ -359,9 +381,10 @@ def test_csv_header(check: Check) -> None:
     for features, target, name in ((["height", "age"], "weight", "age"), (["height"], "Weight", "Weight")):
         naming = ("people.csv", "line 1", name)
         check.raises(ValueError, read, file_holding=text, features=features, target=target, naming=naming)
-    twice = "x,y,x\n1,2,3\n"
-    check.raises(ValueError, read, file_holding=twice, features=["x"], target="y", naming=("people.csv", "line 1", "x"))
-    other = check(read, file_holding=twice.replace("y", "z,y").replace("2", "2,5"), features=["z"], target="y").value
+    twice = "size,y,size\n1,2,3\n"
+    naming = ("people.csv", "line 1", "size")
+    check.raises(ValueError, read, file_holding=twice, features=["size"], target="y", naming=naming)
+    other = check(read, file_holding=twice.replace("y", "z,y").replace("2", "2,5"), features=["z"], target="y")
     _compare(
         check, other, [_row([2.0], 5.0)], note="a column that is there twice does no harm where nobody asks for it"
     )
@@ -373,18 +396,21 @@ def test_csv_encoding(check: Check) -> None:
     """UTF-8 with or without a byte order mark; other bytes are refused by file and line."""
     read, text = _csv(check), "größe,gewicht\n1.5,60\n"
     for encoding in ("utf-8", "utf-8-sig"):
-        dataset = check(read, file_holding=text, encoding=encoding, features=["größe"], target="gewicht").value
-        _compare(check, dataset, [_row([1.5], 60.0)])
+        made = check(read, file_holding=text, encoding=encoding, features=["größe"], target="gewicht")
+        _compare(check, made, [_row([1.5], 60.0)])
     text, naming = "x,y,name\n1,2,Ann\n3,4,Zoë\n5,6,Bob\n", ("people.csv", "line 3")
     check.raises(ValueError, read, file_holding=text, encoding="latin-1", features=["x"], target="y", naming=naming)
 
 
 def test_csv_quotes(check: Check) -> None:
     """A quoted field that does not end, or that goes on after its quote, is refused by the row's line."""
-    for text in ('x,y,name\n1,2,Ann\n3,4,"Bob\n5,6,Cy\n', 'x,y,name\n1,2,Ann\n3,4,"Bob"by\n5,6,Cy\n'):
-        check.raises(
-            ValueError, _csv(check), file_holding=text, features=["x"], target="y", naming=("people.csv", "line 3")
-        )
+    for text, line in (
+        ('x,y,name\n1,2,Ann\n3,4,"Bob\n5,6,Cy\n', "line 3"),
+        ('x,y,name\n1,2,Ann\n3,4,"Bob"by\n5,6,Cy\n', "line 3"),
+        ('x,y,"name\n1,2,Ann\n', "line 1"),
+    ):
+        naming = ("people.csv", line)
+        check.raises(ValueError, _csv(check), file_holding=text, features=["x"], target="y", naming=naming)
 
 
 def test_no_file(check: Check) -> None:
@@ -395,10 +421,13 @@ def test_no_file(check: Check) -> None:
 
 def test_tokens_by_hand(check: Check) -> None:
     """Ten tokens, windows of four: two of them, each target the token after its input."""
-    dataset = check(_tokens(check), 4, file_holding=list(range(10, 20))).value
+    made = check(_tokens(check), 4, file_holding=list(range(10, 20)))
     first = torch.tensor([10, 11, 12, 13]), torch.tensor([11, 12, 13, 14])
     second = torch.tensor([14, 15, 16, 17]), torch.tensor([15, 16, 17, 18])
-    _compare(check, dataset, [first, second])
+    _compare(check, made, [first, second])
+    text = str(check.folder / "tokens.bin")
+    named = check.run("TokenWindowDataset of the same file, its name a str", lambda: TokenWindowDataset(text, 4)).value
+    check.run("its item 1", lambda: named[1]).equals(second)
 
 
 def test_tokens_strides(check: Check) -> None:
@@ -409,11 +438,11 @@ def test_tokens_strides(check: Check) -> None:
             # So many tokens that the last window just fits, and the same with as many more as make no further window.
             count = (windows - 1) * stride + length + 1 + over
             tokens = check.draw.integers(0, 50257, count).tolist()
-            dataset = check(read, length, file_holding=tokens, stride=stride).value
-            _compare(check, dataset, _windows(tokens, length, stride), note=f"{count} tokens, T = {length}")
+            made = check(read, length, file_holding=tokens, stride=stride)
+            _compare(check, made, _windows(tokens, length, stride), note=f"{count} tokens, T = {length}")
     tokens = check.draw.integers(0, 50257, 9).tolist()
-    dataset = check(read, 1, file_holding=tokens).value
-    _compare(check, dataset, _windows(tokens, 1, 1), note="windows of one token")
+    made = check(read, 1, file_holding=tokens)
+    _compare(check, made, _windows(tokens, 1, 1), note="windows of one token")
 
 
 def test_tokens_dtypes(check: Check) -> None:
@@ -428,8 +457,8 @@ def test_tokens_dtypes(check: Check) -> None:
     ):
         tokens = [1, highest, highest // 2 + 1, 2, 0, check.draw.integer(3, 128)]
         options = {} if name == "uint16" else {"dtype": name}
-        dataset = check(read, 2, file_holding=tokens, itemsize=itemsize, **options).value
-        _compare(check, dataset, _windows(tokens, 2, 2), note=name)
+        made = check(read, 2, file_holding=tokens, itemsize=itemsize, **options)
+        _compare(check, made, _windows(tokens, 2, 2), note=name)
 
 
 def test_tokens_index(check: Check) -> None:
@@ -437,11 +466,12 @@ def test_tokens_index(check: Check) -> None:
     tokens = check.draw.integers(0, 2**16, 13).tolist()
     windows = _windows(tokens, 4, 3)
     dataset = check(_tokens(check), 4, file_holding=tokens, stride=3).value
-    check.run("dataset[-1]", lambda: dataset[-1]).equals(windows[-1])
-    check.run("dataset[-3]", lambda: dataset[-3]).equals(windows[0])
-    check.raises(IndexError, dataset.__getitem__, 5, naming=("5", "3"))
-    check.raises(IndexError, dataset.__getitem__, -4, naming=("-4", "3"))
-    check.raises(TypeError, dataset.__getitem__, 1.5)
+    get = _getter(dataset, "TokenWindowDataset of 3 windows")
+    for index, expected in ((-1, windows[2]), (-3, windows[0]), (1, windows[1])):
+        check(get, index).equals(expected)
+    for wrong in (5, 3, -4):
+        check.raises(IndexError, get, wrong, naming=dict.fromkeys((str(wrong), "3")))
+    check.raises(TypeError, get, 1.5)
 
 
 def test_tokens_refused(check: Check) -> None:
@@ -451,9 +481,30 @@ def test_tokens_refused(check: Check) -> None:
     check.raises(ValueError, read, 2, file_size=26, dtype=numpy.uint32, naming=("tokens.bin", "26", "4"))
     check.raises(ValueError, read, 6, file_holding=[1, 2, 3, 4, 5, 6], naming=("tokens.bin", "6", "7"))
     check.raises(ValueError, read, 1, file_size=0, naming=("tokens.bin", "0", "2"))
-    check.raises(ValueError, read, 0, file_holding=[1, 2, 3], naming=("context_length", "0"))
-    check.raises(ValueError, read, 1, file_holding=[1, 2, 3], stride=0, naming=("stride", "0"))
-    check.raises(TypeError, read, 1, file_holding=[1, 2, 3, 4], dtype=numpy.float32, naming="float32")
+    for wrong in (0, -2):
+        check.raises(ValueError, read, wrong, file_holding=[1, 2, 3], naming=("context_length", str(wrong)))
+        check.raises(ValueError, read, 1, file_holding=[1, 2, 3], stride=wrong, naming=("stride", str(wrong)))
+    for dtype in ("float32", "bool"):
+        check.raises(TypeError, read, 1, file_holding=[1, 2, 3, 4], dtype=dtype, naming=dtype)
+
+
+def test_tokens_are_only_read(check: Check) -> None:
+    """A file that may not be written to is as good as another."""
+    path = check.task.tests()  # this very file: what the learner's code opens for writing here is refused
+    with contextlib.chdir(path.parent):  # so that messages are the same wherever the course is
+        dataset = check.run(
+            "TokenWindowDataset of such a file", lambda: TokenWindowDataset(path.name, 8, dtype="u1")
+        ).value
+
+        def read() -> Any:
+            try:
+                return dataset[1]
+            except ForbiddenError:
+                check.guard.breaches.clear()
+                raise PermissionError("opened for writing, which nobody may") from None
+
+        expected = _windows(list(path.read_bytes()[:17]), 8, 8)
+        check.run("dataset[1] of a file that may not be written to", read).equals(expected[1])
 
 
 def test_tokens_are_copies(check: Check) -> None:

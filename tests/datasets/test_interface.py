@@ -6,7 +6,7 @@ held against the source's items, one by one.
 
 import itertools
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -236,9 +236,22 @@ def load_all(dataset: Any, *, num_workers: int, passes: int = 1, **options: Any)
     raise failure
 
 
+load_all.__name__ = "all that comes out of DataLoader"  # what a verdict calls it
+
+
 def take(stream: Any, count: int) -> list[Any]:
     """The first items that a loop over it gives, at most so many."""
     return list(itertools.islice(iter(stream), count))
+
+
+def _getter(dataset: Any, text: str) -> Callable[[Any], Any]:
+    """What gives ``dataset[index]``; a verdict shows the dataset as in `text`."""
+
+    def get(index: Any) -> Any:
+        return dataset[index]
+
+    get.__name__ = f"{text}.__getitem__"
+    return get
 
 
 def workload(task: Any, draw: Draw) -> list[Workload]:
@@ -258,9 +271,13 @@ def test_items_by_hand(check: Check) -> None:
     dataset = check.build(SequenceDataset, ["one", "three", "eleven"], len)
     check.run("len(dataset)", lambda: len(dataset)).equals(3)
     for number, expected in enumerate([3, 5, 6]):
-        check.run(f"dataset[{number}]", partial(dataset.__getitem__, number)).equals(expected)
+        check.run(
+            f'SequenceDataset(["one", "three", "eleven"], len)[{number}]', partial(dataset.__getitem__, number)
+        ).equals(expected, note=f"the length of item {number}")
     plain = check.build(SequenceDataset, ["one", "three", "eleven"])
-    check.run("dataset[1]", lambda: plain[1]).equals("three", note="no transform leaves the item as it is")
+    check.run('SequenceDataset(["one", "three", "eleven"])[1]', lambda: plain[1]).equals(
+        "three", note="no transform leaves the item as it is"
+    )
 
 
 def test_negative_index(check: Check) -> None:
@@ -269,18 +286,21 @@ def test_negative_index(check: Check) -> None:
     squares = [number**2 for number in range(length)]
     dataset = check.build(SequenceDataset, _Squares(length))
     for index in (-1, -2, -length):
-        check.run(f"dataset[{index}] of {length} items", partial(dataset.__getitem__, index)).equals(squares[index])
+        check.run(f"dataset[{index}] of the {length} items {squares}", partial(dataset.__getitem__, index)).equals(
+            squares[index]
+        )
 
 
 def test_index_out_of_range(check: Check) -> None:
     """An index outside of -length to length - 1 is an IndexError that names it and the length."""
-    dataset = check.build(SequenceDataset, [10, 20, 30])
-    for index in (3, 47, -4, -50):
-        check.raises(IndexError, dataset.__getitem__, index, naming=(str(index), "3 "))
+    get = _getter(check.build(SequenceDataset, range(13)), "SequenceDataset(range(13))")
+    for index in (47, -14, -50):
+        check.raises(IndexError, get, index, naming=(str(index), "13"))
+    check.raises(IndexError, get, 13, naming="13")
     nothing = check.build(SequenceDataset, [])
     check.run("len(SequenceDataset([]))", lambda: len(nothing)).equals(0)
-    check.raises(IndexError, nothing.__getitem__, 0, naming="0")
-    check.raises(IndexError, nothing.__getitem__, -1, naming="-1")
+    for index in (0, -1):
+        check.raises(IndexError, _getter(nothing, "SequenceDataset([])"), index, naming=(str(index), "0"))
 
 
 def test_loop_ends(check: Check) -> None:
@@ -295,11 +315,11 @@ def test_kinds_of_index(check: Check) -> None:
     """Whole numbers of numpy and torch are indexes; a float, a slice or a string is none, and named as such."""
     items = [10, 20, 30]
     dataset = check.build(SequenceDataset, items)
+    get = _getter(dataset, "SequenceDataset([10, 20, 30])")
     for index in (np.int64(2), torch.tensor(0), torch.tensor([-1])[0]):
-        check.run(f"dataset[{index!r}]", partial(dataset.__getitem__, index)).equals(items[int(index)])
-    check.raises(TypeError, dataset.__getitem__, 1.0, naming="float")
-    check.raises(TypeError, dataset.__getitem__, "1", naming="str")
-    check.raises(TypeError, dataset.__getitem__, slice(0, 2), naming="slice")
+        check.run(f"SequenceDataset([10, 20, 30])[{index!r}]", partial(get, index)).equals(items[int(index)])
+    for given, kind in [(1.0, "float"), ("1", "str"), (slice(0, 2), "slice")]:
+        check.raises(TypeError, get, given, naming=kind)
 
 
 def test_transform_when_asked(check: Check) -> None:
@@ -326,13 +346,17 @@ def test_item_errors(check: Check) -> None:
     number = check.draw.integer(2, 7)
     for error in (ValueError("a bad row"), KeyError("colour"), IndexError("an empty row")):
         words = (str(number), type(error).__name__, str(error.args[0]))
-        broken = check.build(SequenceDataset, range(9), _Failing(number, error))
-        check.raises(RuntimeError, broken.__getitem__, number, naming=words)
-        check.raises(RuntimeError, take, broken, 12, naming=words)
-    words = (str(number), "OSError", "disk on fire")
-    broken = check.build(SequenceDataset, _Failing(number, OSError("disk on fire")))
-    check.raises(RuntimeError, broken.__getitem__, number - 9, naming=words)
-    check.run(f"dataset[{number - 1}], beside the broken item", lambda: broken[number - 1]).equals(number - 1)
+        failing = _Failing(number, error)
+        for text, broken in [
+            (f"dataset whose transform fails for item {number}", check.build(SequenceDataset, range(9), failing)),
+            (f"dataset whose items have no item {number}", check.build(SequenceDataset, failing)),
+        ]:
+            check.raises(RuntimeError, _getter(broken, text), number, naming=words)
+            check.raises(RuntimeError, _getter(broken, text), number - 9, naming=words)  # still counted from 0
+            check.raises(RuntimeError, take, broken, 12, naming=words)
+            check.run(f"dataset[{number - 1}], beside the broken item", partial(broken.__getitem__, number - 1)).equals(
+                number - 1
+            )
 
 
 def test_dataset_in_workers(check: Check) -> None:
@@ -344,24 +368,21 @@ def test_dataset_in_workers(check: Check) -> None:
         check(load_all, dataset, batch_size=2, num_workers=num_workers).equals(expected)
 
 
-def test_pickle(check: Check) -> None:
-    """Copies made by pickle, as worker processes get them, give the same items."""
-
-    def copied(dataset: Any) -> list[Any]:
-        return take(pickle.loads(pickle.dumps(dataset)), 20)
-
-    check(copied, check.build(SequenceDataset, range(4), _with_worker)).equals(
-        [f"{number} in the main process" for number in range(4)]
-    )
-    stream = check.build(ShardedStream, _Source(7), transform=_with_worker, rank=1, world_size=3)
-    check(copied, stream).equals(["1 in the main process", "4 in the main process"])
-
-
 def test_stream_by_hand(check: Check) -> None:
     """Seven items among three processes: 0, 3, 6, then 1, 4, then 2, 5; and one process alone gets all."""
     for rank, expected in enumerate([[0, 3, 6], [1, 4], [2, 5]]):
-        check(take, check.build(ShardedStream, _Source(7), rank=rank, world_size=3), 20).equals(expected)
-    check(take, check.build(ShardedStream, _Source(7), transform=str), 20).equals(list("0123456"))
+        stream = check.build(ShardedStream, _Source(7), rank=rank, world_size=3)
+        check.run(f"the items 0 to 6: rank {rank} of 3", partial(take, stream, 20)).equals(expected)
+    stream = check.build(ShardedStream, _Source(7), transform=str)
+    check.run("the items 0 to 6 through str, for one process alone", partial(take, stream, 20)).equals(list("0123456"))
+
+
+def test_stream_of_anything(check: Check) -> None:
+    """What open_stream gives may be a list, and its items anything, None among them: only the source's end is one."""
+    items = ["a", None, 0, "", None, "b"]
+    for world_size, expected in [(1, items), (2, ["a", 0, None])]:
+        stream = check.build(ShardedStream, lambda: items, world_size=world_size)
+        check.run(f"the stream of {items}, rank 0 of {world_size}", partial(take, stream, 20)).equals(expected)
 
 
 def test_stream_shares(check: Check) -> None:
@@ -414,7 +435,9 @@ def test_stream_in_workers(check: Check) -> None:
     check(load_all, stream, passes=2, batch_size=None, num_workers=0).equals([alone, alone])
     for workers in (1, 2):
         dealt = [f"{number} in worker {number % workers} of {workers}" for number in range(length)]
-        check(load_all, stream, passes=2, batch_size=None, num_workers=workers).equals([dealt, dealt])
+        check(load_all, stream, passes=2, batch_size=None, num_workers=workers).equals(
+            [dealt, dealt], note=f"in each of the two passes, every item once, dealt out to {workers} workers in turn"
+        )
 
 
 def test_stream_in_workers_of_processes(check: Check) -> None:
@@ -427,18 +450,42 @@ def test_stream_in_workers_of_processes(check: Check) -> None:
     )
 
 
+def test_pickle(check: Check) -> None:
+    """Copies made by pickle, as worker processes get them, give the same items."""
+    for what, source, expected in [
+        ("the dataset", check.build(SequenceDataset, range(4), _with_worker), range(4)),
+        (
+            "the stream of 0 to 6, rank 1 of 3",
+            check.build(ShardedStream, _Source(7), transform=_with_worker, rank=1, world_size=3),
+            (1, 4),
+        ),
+    ]:
+        copy = check.run(f"pickle.loads(pickle.dumps(...)) of {what}", partial(_copy, source))
+        check.run(f"the items of a pickled copy of {what}", partial(take, copy.value, 20)).equals(
+            [f"{number} in the main process" for number in expected]
+        )
+
+
+def _copy(dataset: Any) -> Any:
+    return pickle.loads(pickle.dumps(dataset))
+
+
 def test_stream_errors(check: Check) -> None:
     """What the source or the transform raises becomes a RuntimeError with the item's number in the source."""
     number = 2 * check.draw.integer(1, 4) + 1
-    before = list(range(1, number, 2))
     source = _Failing(number, OSError("disk on fire"))
     transform = _Failing(number, ValueError("a bad row"))
-    for stream, error in [
-        (check.build(ShardedStream, source.stream, rank=1, world_size=2), source.error),
-        (check.build(ShardedStream, _Source(9), transform=transform, rank=1, world_size=2), transform.error),
+    for rank, stream, error in [
+        (1, check.build(ShardedStream, source.stream, rank=1, world_size=2), source.error),
+        (1, check.build(ShardedStream, _Source(9), transform=transform, rank=1, world_size=2), transform.error),
+        # The source breaks at an item that is another's.
+        (0, check.build(ShardedStream, source.stream, rank=0, world_size=2), source.error),
     ]:
         check.raises(RuntimeError, take, stream, 20, naming=(str(number), type(error).__name__, str(error)))
-        check.run("the items before the broken one", partial(take, stream, len(before))).equals(before)
+        before = list(range(rank, number, 2))
+        check.run(
+            f"the items of rank {rank} of 2 before the broken item {number}", partial(take, stream, len(before))
+        ).equals(before)
 
 
 def test_errors_in_a_worker(check: Check) -> None:

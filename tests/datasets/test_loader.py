@@ -5,6 +5,7 @@ holds each item once, whatever its order. How often each order comes is held aga
 """
 
 import itertools
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,28 +47,32 @@ MISCONCEPTIONS = [
         "tokens that are int64 whatever the sequences are",
         ("padding, dtype=sequences[0].dtype", "padding, dtype=torch.int64"),
     ),
-    Misconception("the same order in every epoch", ("[self.seed, epoch]", "[self.seed]")),
+    Misconception("the same order in every epoch", (", spawn_key=(epoch,)", "")),
     Misconception(
         "seed + epoch as the seed: epoch 1 of one seed is epoch 0 of the next",
-        ("[self.seed, epoch]", "[self.seed + epoch]"),
+        ("self.seed, spawn_key=(epoch,)", "self.seed + epoch"),
     ),
     Misconception(
         "a seed of more than 32 bits: torch's generator looks at the lower 32 only",
-        ("manual_seed(int(mixed[0]))", "manual_seed(self.seed << 32 | epoch)"),
+        ("manual_seed(mixed)", "manual_seed(self.seed << 32 | epoch)"),
+    ),
+    Misconception(
+        "seed and epoch strung together: a seed of more than 32 bits is taken for two numbers",
+        ("self.seed, spawn_key=(epoch,)", "[self.seed, epoch]"),
     ),
     Misconception(
         "an order drawn from torch's global generator, which knows neither seed nor epoch",
-        ("generator = torch.Generator().manual_seed(int(mixed[0]))", "generator = None"),
+        ("generator = torch.Generator().manual_seed(mixed)", "generator = None"),
     ),
     Misconception(
         "torch.manual_seed, which sets the global generator for everybody",
-        ("generator = torch.Generator().manual_seed(int(mixed[0]))", "generator = torch.manual_seed(int(mixed[0]))"),
+        ("generator = torch.Generator().manual_seed(mixed)", "generator = torch.manual_seed(mixed)"),
     ),
     Misconception(
         "one generator that goes on from pass to pass: the order depends on the passes made before, not on epoch",
         (
-            "generator = torch.Generator().manual_seed(int(mixed[0]))",
-            "generator = self.__dict__.setdefault('generator', torch.Generator().manual_seed(int(mixed[0])))",
+            "generator = torch.Generator().manual_seed(mixed)",
+            "generator = self.__dict__.setdefault('generator', torch.Generator().manual_seed(mixed))",
         ),
     ),
     Misconception(
@@ -142,7 +147,8 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "a dataset's exceptions let through: they do not say which item",
-        ("return dataset if isinstance(dataset, SequenceDataset) else SequenceDataset(dataset)", "return dataset"),
+        ("self.dataset = SequenceDataset(dataset)", "self.dataset = dataset"),
+        ("SequenceDataset(dataset),\nbatch_size,", "dataset,\nbatch_size,"),
     ),
     Misconception(
         "the DataLoader's own shuffling, which does not know the seed",
@@ -153,6 +159,10 @@ MISCONCEPTIONS = [
     Misconception(
         "a DataLoader without worker processes",
         ("num_workers=num_workers,", ""),
+        ("persistent_workers=num_workers > 0,", ""),
+    ),
+    Misconception(
+        "worker processes started anew for each epoch",
         ("persistent_workers=num_workers > 0,", ""),
     ),
     Misconception(
@@ -201,6 +211,11 @@ def _where(items: list[Any]) -> str:
     return f"{items} in the main process" if info is None else f"{items} in worker {info.id} of {info.num_workers}"
 
 
+def _process(items: list[Any]) -> int:
+    """The number of the process that makes a batch."""
+    return os.getpid()
+
+
 def batches(loader: Any, limit: int = 99) -> list[Any]:
     """The first batches of a pass, tensors as lists; all, where they are no more than the limit."""
     try:
@@ -216,6 +231,9 @@ def batches(loader: Any, limit: int = 99) -> list[Any]:
     if told:
         failure = type(failure)(f"in a worker: {told.strip()}")
     raise failure
+
+
+batches.__name__ = "list"  # what a verdict calls it
 
 
 @contextmanager
@@ -285,8 +303,16 @@ def _cut(order: list[int], size: int, drop_last: bool = False) -> list[list[int]
 
 
 def _agree(check: Check, call: str, found: Any, expected: Any, whose: str) -> None:
-    """Two passes agree; what is told of them if not does not depend on what they hold, for orders are random."""
-    check.that(found == expected, call=call, got="others, or in another order", expected=whose, proof="differs")
+    """Two passes agree; what is told of them if not does not depend on their order, which is random."""
+    kinds = [sorted({type(part).__name__ for part in parts}) for parts in (found, expected)]
+    got = "others"
+    if len(found) != len(expected):
+        got, whose = f"{len(found)} of them", f"{len(expected)}: {whose}"
+    elif kinds[0] != kinds[1]:
+        got, whose = f"of type {' and '.join(kinds[0])}", f"{whose}, of type {' and '.join(kinds[1])}"
+    elif sorted(map(str, found)) == sorted(map(str, expected)):
+        got = "the same, in another order"
+    check.that(found == expected, call=call, got=got, expected=whose)
 
 
 def _hold_once(check: Check, call: str, found: list[Any], length: int) -> None:
@@ -329,6 +355,26 @@ def test_order_by_hand(check: Check) -> None:
     check.run("the order of no items", partial(_orders, partial(SeededSampler, 0), 1)).equals([[]])
 
 
+def test_defaults(check: Check) -> None:
+    """Where nothing else is said, the seed is 0; a sampler shuffles, and a loader of either kind does not."""
+    length = check.draw.integer(30, 60)
+    for make, args, shuffles in (
+        (SeededSampler, (length,), True),
+        (BatchLoader, (range(length), 4), False),
+        (make_data_loader, (range(length), 4), False),
+    ):
+
+        def order(*, make: Any = make, args: Any = args, **options: Any) -> list[Any]:
+            return batches(make(*args, **options))
+
+        order.__name__ = f"the order of {make.__name__}"
+        by_default = check(order).value
+        _agree(check, order.__name__, by_default, check(order, shuffle=shuffles).value, f"as with shuffle={shuffles}")
+        shuffled = check(order, shuffle=True).value
+        expected = check(order, shuffle=True, seed=0).value
+        _agree(check, f"{order.__name__}, shuffled, with no seed given", shuffled, expected, "as with seed=0")
+
+
 def test_each_once(check: Check) -> None:
     """Each epoch's order holds every number once, as an int, and is another than the last one's."""
     length = check.draw.integer(30, 60)
@@ -364,19 +410,22 @@ def test_orders_repeat(check: Check) -> None:
 def test_pairs_of_seed_and_epoch(check: Check) -> None:
     """Another seed or another epoch is another order: epoch 1 of a seed is not epoch 0 of the next one."""
     length, seed = check.draw.integer(30, 60), check.draw.seed()
-    check.build(SeededSampler, length, seed=seed)
+    # Side by side, and at the distances of seeds that are multiplied, or shifted, to make room for an epoch.
+    pairs = [(offset, epoch) for offset in (0, 1, 2) for epoch in (0, 1, 2)]
+    pairs += [pair for power in range(1, 7) for pair in ((0, 10**power), (10**power, 0))]
+    pairs += [(0, 2**16), (2**16, 0), (2**32, 0)]
     found: dict[str, list[str]] = {}
-    for offset, name in enumerate(["s", "s + 1", "s + 2"]):
+    for offset, epoch in pairs:
+        name = f"epoch {epoch} of seed s + {offset}".removesuffix(" + 0")
         make = partial(SeededSampler, length, seed=seed + offset)
-        orders = check.run(f"the orders of seed {seed + offset}", partial(_orders, make, 3)).value
-        for epoch, order in enumerate(orders):
-            found.setdefault(str(order), []).append(f"epoch {epoch} of seed {name}")
+        order = check.run(f"the order of {name}", partial(_resumed, make, epoch)).value
+        found.setdefault(str(order), []).append(name)
     alike = next((places for places in found.values() if len(places) > 1), [])
     check.that(
         not alike,
-        call="three epochs each of the seeds s, s + 1 and s + 2",
+        call=f"the orders of {len(pairs)} pairs of seed and epoch",
         got=f"{' and '.join(alike[:2])} in the same order",
-        expected="nine different orders",
+        expected="all of them different",
     )
 
 
@@ -401,16 +450,18 @@ def test_global_generator(check: Check) -> None:
     for make in (BatchLoader, make_data_loader):
         loaders = [check.build(make, range(40), 8, **options) for _ in range(2)]
         before = torch.get_rng_state()
-        first = check.run("a pass", partial(batches, loaders[0])).value
+        name = f"{make.__name__}(range(40), 8, shuffle=True)"
+        first = check.run(f"a pass over {name}", partial(batches, loaders[0])).value
         check.that(
             torch.equal(before, torch.get_rng_state()),
-            call=f"the state of the global generator after a pass over {make.__name__}(range(40), 8, shuffle=True)",
+            call=f"the state of the global generator after a pass over {name}",
             got="another than before",
             expected="the same as before: nothing was drawn from it, nor was it set",
         )
         torch.manual_seed(check.draw.seed())
-        second = check.run("a pass after torch.manual_seed", partial(batches, loaders[1])).value
-        _agree(check, f"a pass over {make.__name__} after torch.manual_seed", second, first, "those of before")
+        text = f"a pass over {name} after torch.manual_seed"
+        second = check.run(text, partial(batches, loaders[1])).value
+        _agree(check, text, second, first, "the batches of before")
 
 
 def test_batches_by_hand(check: Check) -> None:
@@ -419,8 +470,10 @@ def test_batches_by_hand(check: Check) -> None:
     for drop_last, expected in [(False, [[10, 20, 30], [40, 50, 60], [70]]), (True, [[10, 20, 30], [40, 50, 60]])]:
         loader = check.build(BatchLoader, items, 3, drop_last=drop_last)
         with _without_data_loader():
-            check(batches, loader).equals(expected, note=f"drop_last={drop_last}")
-        check.run(f"len(BatchLoader(items, 3, drop_last={drop_last}))", partial(len, loader)).equals(len(expected))
+            check.run(f"list(BatchLoader({items}, 3, drop_last={drop_last}))", partial(batches, loader)).equals(
+                expected
+            )
+        check.run(f"len(BatchLoader({items}, 3, drop_last={drop_last}))", partial(len, loader)).equals(len(expected))
 
 
 def test_number_of_batches(check: Check) -> None:
@@ -511,12 +564,14 @@ def test_data_loader(check: Check) -> None:
         options = {"shuffle": shuffle, "seed": seed, "drop_last": drop_last, "collate": _where}
         loader = check.build(make_data_loader, range(length), size, **options)
         text = f"make_data_loader(range({length}), {size}, shuffle={shuffle}, drop_last={drop_last})"
-        check.run(f"the type of {text}", partial(getattr, type(loader), "__name__")).equals("DataLoader")
+        kind = type(loader).__name__
+        check.that(isinstance(loader, DataLoader), call=text, got=f"a {kind}", expected="a DataLoader of torch's")
         make = partial(SeededSampler, length, seed=seed, shuffle=shuffle)
         for epoch, order in enumerate(check.run("the sampler's orders", partial(_orders, make, 2)).value):
-            found = check.run(f"the batches of {text}", partial(batches, loader)).value
+            call = f"the batches of epoch {epoch} of {text}"
+            found = check.run(call, partial(batches, loader)).value
             expected = [f"{batch} in the main process" for batch in _cut(order, size, drop_last)]
-            _agree(check, f"epoch {epoch} of {text}", found, expected, "a SeededSampler's order, cut and collated")
+            _agree(check, call, found, expected, "a SeededSampler's order, cut and collated")
 
 
 def test_data_loader_with_workers(check: Check) -> None:
@@ -535,8 +590,20 @@ def test_data_loader_with_workers(check: Check) -> None:
         text = f"where the batches of epoch {epoch} were made"
         check.run(text, partial(list, places)).equals(["worker 0 of 2", "worker 1 of 2"])
         expected = [str(batch) for batch in _cut(orders[epoch], 2)]
-        text = f"epoch {epoch} of make_data_loader(range(9), 2, num_workers=2, shuffle=True)"
+        text = f"the batches of epoch {epoch} of make_data_loader(range(9), 2, num_workers=2, shuffle=True)"
         _agree(check, text, [batch for batch, _, _ in made], expected, "a SeededSampler's order, cut and collated")
+
+
+def test_workers_stay(check: Check) -> None:
+    """The worker processes of one pass are those of the next."""
+    loader = check.build(make_data_loader, range(3), 1, collate=_process, num_workers=1)
+    first, second = (check.run("a pass with num_workers=1", partial(batches, loader)).value for _ in range(2))
+    check.that(
+        set(first) == set(second),
+        call="the processes of two passes over make_data_loader(range(3), 1, num_workers=1)",
+        got="another one in the second pass",
+        expected="the same one in both: to start one takes seconds where processes are not forked",
+    )
 
 
 def test_item_errors(check: Check) -> None:
@@ -558,10 +625,14 @@ def test_refuses(check: Check) -> None:
         check.raises(ValueError, BatchLoader, [1, 2], size, naming=("batch_size", str(size)))
         check.raises(ValueError, make_data_loader, [1, 2], size, naming=("batch_size", str(size)))
     right = torch.tensor([1, 2])
+    square = torch.ones(2, 2, dtype=torch.int64)
     check.raises(ValueError, pad_collate, [])
-    check.raises(ValueError, pad_collate, [right, torch.ones(1, 2, dtype=torch.int64)], naming=("1", "(1, 2)"))
-    check.raises(ValueError, pad_collate, [right, right, torch.tensor(3)], naming=("2", "()"))
+    check.raises(ValueError, pad_collate, [right, square], naming=("1", "(2, 2)|[2, 2]"))
+    check.raises(ValueError, pad_collate, [square, square], naming=("0", "(2, 2)|[2, 2]"))
+    check.raises(ValueError, pad_collate, [right, right, torch.tensor(3)], naming=("2", "()|[]"))
     check.raises(ValueError, pad_collate, [right, right, torch.ones(3)], naming=("2", "float32"))
     check.raises(ValueError, SeededSampler, -1, naming=("length", "-1"))
     check.raises(ValueError, SeededSampler, 3, seed=-5, naming=("seed", "-5"))
-    check.raises(ValueError, BatchLoader, [1, 2], 1, shuffle=True, seed=-5, naming=("seed", "-5"))
+    for make in (BatchLoader, make_data_loader):
+        for shuffle in (True, False):
+            check.raises(ValueError, make, [1, 2], 1, shuffle=shuffle, seed=-5, naming=("seed", "-5"))
