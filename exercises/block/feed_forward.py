@@ -65,6 +65,6 @@ class FeedForward(nn.Module):
             (..., C).
 
         Raises:
-            ValueError: the last axis of `x` is not of size C; the message gives C and the shape.
+            ValueError: the last axis of `x` is not of size C, or `x` has no axis; the message gives C and the shape.
         """
         raise NotImplementedError("block/feed_forward: FeedForward.forward")

@@ -38,7 +38,8 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
         negative_slope: by which what is not positive is multiplied; any number.
 
     Returns:
-        x where x > 0, and negative_slope * x elsewhere. The gradient is 1 above 0, and `negative_slope` below.
+        x where x > 0, and negative_slope * x elsewhere. The gradient is 1 above 0, and `negative_slope` below; at 0
+        itself it may be anything.
 
     Example:
         >>> leaky_relu(torch.tensor([-2.0, 3.0]), 0.1)
@@ -178,6 +179,7 @@ class SwiGLU(nn.Module):
             (..., out_features).
 
         Raises:
-            ValueError: the last axis of `x` is not `in_features` wide; the message gives that number and the shape.
+            ValueError: the last axis of `x` is not `in_features` wide, or `x` has no axis; the message gives that
+                number and the shape.
         """
         raise NotImplementedError("networks/activations: SwiGLU.forward")

@@ -4,7 +4,7 @@ Symbols: B rows in a batch, F numeric features, K categorical columns, E the wid
 number of classes of a head.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -103,8 +103,9 @@ def weighted_loss(
         logged.
 
     Raises:
-        ValueError: a head has no target; a target or a weight has no head; a weight is negative; or a target has not
-            the shape (B,). The message names the head, and gives the weight, or the shapes of output and target.
+        ValueError: a head has no target; a target or a weight has no head; a weight is negative or NaN; or a target
+            has not the shape (B,). The message names the head, and gives the weight, or the shapes of output and
+            target.
 
     Example:
         >>> outputs = {"price": torch.tensor([1.0, 3.0]), "kind": torch.zeros(2, 4)}

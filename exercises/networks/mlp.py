@@ -121,6 +121,7 @@ class MLP(nn.Module):
             (..., sizes[-1]), of any sign: nothing is behind the last layer.
 
         Raises:
-            ValueError: the last axis of `x` is not sizes[0] wide; the message gives that number and the shape.
+            ValueError: the last axis of `x` is not sizes[0] wide, or `x` has no axis; the message gives that number
+                and the shape.
         """
         raise NotImplementedError("networks/mlp: MLP.forward")

@@ -76,7 +76,7 @@ class FeedForward(nn.Module):
             (..., C).
 
         Raises:
-            ValueError: the last axis of `x` is not of size C; the message gives C and the shape.
+            ValueError: the last axis of `x` is not of size C, or `x` has no axis; the message gives C and the shape.
         """
         if x.dim() == 0 or x.shape[-1] != self.embed_dim:
             raise ValueError(f"x must be (..., {self.embed_dim}), got shape {tuple(x.shape)}")

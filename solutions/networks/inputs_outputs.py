@@ -4,7 +4,7 @@ Symbols: B rows in a batch, F numeric features, K categorical columns, E the wid
 number of classes of a head.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -63,9 +63,9 @@ class MixedInputNetwork(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        _refuse_sizes("column", cardinalities)
-        _refuse_sizes("head", heads)
-        _refuse_sizes("argument", {"embedding_dim": embedding_dim})
+        for name, size in [*cardinalities.items(), *heads.items(), ("embedding_dim", embedding_dim)]:
+            if size < 1:
+                raise ValueError(f"the size {name!r} must be at least 1, got {size}")
         if not heads:
             raise ValueError("heads must hold at least one head, got {}")
         if numeric_features < 0 or numeric_features + len(cardinalities) < 1:
@@ -131,7 +131,7 @@ class MixedInputNetwork(nn.Module):
             raise ValueError(f"numeric {tuple(numeric.shape)} and categorical {tuple(categorical.shape)} differ in B")
         if categorical.dtype != torch.int64:
             raise TypeError(f"categorical must be int64, got {categorical.dtype}")
-        limits = torch.tensor(list(self.cardinalities.values()), dtype=torch.int64, device=categorical.device)
+        limits = torch.tensor(list(self.cardinalities.values()), device=categorical.device)
         outside = (categorical < 0) | (categorical >= limits)
         if outside.any():
             row, column = outside.nonzero()[0].tolist()
@@ -160,8 +160,9 @@ def weighted_loss(
         logged.
 
     Raises:
-        ValueError: a head has no target; a target or a weight has no head; a weight is negative; or a target has not
-            the shape (B,). The message names the head, and gives the weight, or the shapes of output and target.
+        ValueError: a head has no target; a target or a weight has no head; a weight is negative or NaN; or a target
+            has not the shape (B,). The message names the head, and gives the weight, or the shapes of output and
+            target.
 
     Example:
         >>> outputs = {"price": torch.tensor([1.0, 3.0]), "kind": torch.zeros(2, 4)}
@@ -170,36 +171,22 @@ def weighted_loss(
         (tensor(3.5226), {'price': tensor(0.7500), 'kind': tensor(1.3863)})
     """
     weights = {} if weights is None else weights
-    _same_heads("target", outputs, targets, complete=True)
-    _same_heads("weight", outputs, weights, complete=False)
+    for name in [*targets, *weights]:
+        if name not in outputs:
+            raise ValueError(f"there is a target or a weight for {name!r}, but no such head among {', '.join(outputs)}")
+    for name, weight in weights.items():
+        if not weight >= 0:  # written so that NaN is refused too
+            raise ValueError(f"the weight of head {name!r} must be at least 0, got {weight}")
     losses: dict[str, Tensor] = {}
     for name, output in outputs.items():
+        if name not in targets:
+            raise ValueError(f"head {name!r} has no target")
         target = targets[name]
         if target.shape != output.shape[:1]:
             raise ValueError(
                 f"the target of head {name!r} must be {tuple(output.shape[:1])} for outputs {tuple(output.shape)}, "
                 f"got shape {tuple(target.shape)}"
             )
-        if not weights.get(name, 1.0) >= 0:
-            raise ValueError(f"the weight of head {name!r} must be at least 0, got {weights[name]}")
         losses[name] = huber_loss(output, target) if output.dim() == 1 else cross_entropy(output, target)
     total = torch.stack([weights.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
     return total, {name: loss.detach() for name, loss in losses.items()}
-
-
-def _refuse_sizes(what: str, sizes: Mapping[str, int]) -> None:
-    """Raise for a size below 1."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"the size of {what} {name!r} must be at least 1, got {size}")
-
-
-def _same_heads(what: str, heads: Iterable[str], entries: Iterable[str], *, complete: bool) -> None:
-    """Raise where an entry has no head or, if they are to be complete, a head has no entry."""
-    heads, entries = list(heads), list(entries)
-    for name in entries:
-        if name not in heads:
-            raise ValueError(f"there is a {what} for {name!r}, but no such head; there are {', '.join(heads)}")
-    for name in heads:
-        if complete and name not in entries:
-            raise ValueError(f"head {name!r} has no {what}")

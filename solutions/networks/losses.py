@@ -158,13 +158,13 @@ def _checked(logits: Tensor, targets: Tensor, ignore_index: int) -> tuple[Tensor
         raise TypeError(f"targets must be whole numbers, got {targets.dtype}")
     if targets.shape != logits.shape[:-1]:
         raise ValueError(f"logits (..., C) and targets (...) do not fit: {tuple(logits.shape)}, {tuple(targets.shape)}")
-    number = logits.shape[-1]
+    number, targets = logits.shape[-1], targets.long()  # as uint8, the number -100 would be 156, and a class
     counted = targets != ignore_index
     outside = targets[counted & ((targets < 0) | (targets >= number))]
     if len(outside):
         raise ValueError(f"a target must be at least 0 and below {number}, or {ignore_index}, got {int(outside[0])}")
     # As an index, -100 would be refused or, worse, count from the end.
-    return targets.long().masked_fill(~counted, 0), counted
+    return targets.masked_fill(~counted, 0), counted
 
 
 def _of_classes(values: Tensor, classes: Tensor) -> Tensor:

@@ -138,7 +138,8 @@ class MLP(nn.Module):
             (..., sizes[-1]), of any sign: nothing is behind the last layer.
 
         Raises:
-            ValueError: the last axis of `x` is not sizes[0] wide; the message gives that number and the shape.
+            ValueError: the last axis of `x` is not sizes[0] wide, or `x` has no axis; the message gives that number
+                and the shape.
         """
         if x.dim() == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"x must be (..., {self.in_features}), got shape {tuple(x.shape)}")

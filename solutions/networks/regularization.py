@@ -136,10 +136,10 @@ class BatchNorm1d(nn.Module):
         # Centred first: x * scale + (bias - mean * scale) would subtract large numbers where the mean is large.
         centred = x - _along_channels(mean, x)
         scale = (variance + self.eps).rsqrt()
-        if self.weight is None or self.bias is None:
-            return centred * _along_channels(scale, x)
-        # The factors of a channel meet first, for C products are fewer than N * L * C.
-        return torch.addcmul(_along_channels(self.bias, x), centred, _along_channels(scale * self.weight, x))
+        if self.weight is not None:  # the factors of a channel meet first: C products are fewer than N * L * C
+            scale = scale * self.weight
+        result = centred * _along_channels(scale, x)
+        return result if self.bias is None else result + _along_channels(self.bias, x)
 
     def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The biased variance and the mean of each channel, each (C,); moves the running statistics."""

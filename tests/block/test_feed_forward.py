@@ -233,7 +233,7 @@ def test_default(check: Check) -> None:
     module = check.build(FeedForward, width)
     check.load(module, weights)
     x = check.draw.strided(3, 4, width)
-    check(module, x).equals(_expected(weights, x, "gelu_tanh"))
+    check(module, x).equals(_expected(weights, x, "gelu_tanh"), note="c_proj(gelu_tanh(c_fc(x)))")
 
 
 def test_activations(check: Check) -> None:
@@ -255,8 +255,9 @@ def _each_activation(check: Check, *, gated: bool) -> None:
     for name in ORACLES:
         modules[name] = check.build(FeedForward, width, hidden, activation=name, gated=gated)
         check.load(modules[name], weights)
+    formula = "c_proj({0}(c_gate(x)) * c_fc(x))" if gated else "c_proj({0}(c_fc(x)))"
     for name, module in modules.items():
-        check(module, x).equals(_expected(weights, x, name))
+        check(module, x).equals(_expected(weights, x, name), note=formula.format(name))
 
 
 def test_each_token_alone(check: Check) -> None:
@@ -312,7 +313,7 @@ def test_edges(check: Check) -> None:
         weights = _weights(check.draw, width, hidden, gated=gated, bias=False, dtype=torch.float64)
         check.load(module, weights)
         x = check.draw.strided(1, 1, width, dtype=torch.float64)
-        check(module, x).equals(_expected(weights, x, "gelu"))
+        check(module, x).equals(_expected(weights, x, "gelu"), note="without biases, with gelu")
         check(module, x[:, :0]).equals(x[:, :0], note="no tokens, no results")
 
 
@@ -337,8 +338,10 @@ def test_refused_activation(check: Check) -> None:
 def test_refused_widths(check: Check) -> None:
     """Widths below 1 are refused by name and value; so are tokens of another width."""
     check.raises(ValueError, FeedForward, 0, naming=("embed_dim", "0"))
+    check.raises(ValueError, FeedForward, -3, 8, naming=("embed_dim", "-3"))
     check.raises(ValueError, FeedForward, 4, 0, naming=("hidden_dim", "0"))
     check.raises(ValueError, FeedForward, 4, -8, gated=True, naming=("hidden_dim", "-8"))
     module = check.build(FeedForward, 6)
     check.raises(ValueError, module, check.draw.normal(2, 3, 4), naming=("6", "(2, 3, 4)"))
     check.raises(ValueError, module, check.draw.normal(6, 1), naming=("6", "(6, 1)"))
+    check.raises(ValueError, module, torch.tensor(1.0), naming=("6", "()"))

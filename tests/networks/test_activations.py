@@ -173,8 +173,15 @@ def _around_zero(draw: Draw, dtype: torch.dtype = torch.float64) -> Tensor:
     return x.requires_grad_()
 
 
-def _compare(check: Check, function: Callable[..., Any], oracle: Callable[..., Tensor]) -> None:
-    """Value and gradient, in float64 and in float32."""
+def _compare(check: Check, function: Callable[..., Any], oracle: Callable[..., Tensor], slope: float) -> None:
+    """Value and gradient, in float64 and in float32; first of all at 0, where the gradient is `slope`."""
+    zero = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    answer = check(function, zero)
+    if answer.has(shape=(1,)).value.requires_grad:  # if not, that is said below
+        grad = partial(torch.autograd.grad, answer.value.sum(), zero, materialize_grads=True)
+        name = getattr(function, "__name__", "?")
+        at_zero = check.run(f"the gradient of {name}(x) at x = 0", lambda: grad()[0])
+        at_zero.equals(torch.tensor([slope], dtype=torch.float64))
     for dtype in (torch.float64, torch.float32):
         x = _around_zero(check.draw, dtype)
         expected = oracle(x)
@@ -192,11 +199,13 @@ def test_by_hand(check: Check) -> None:
     check(silu, torch.tensor([-three, 0.0, three])).equals(torch.tensor([-three / 4, 0.0, 3 * three / 4]))
     note = "84.13 % of a normal distribution lie below 1"
     check(gelu, torch.tensor([-1.0, 0.0, 1.0])).equals(torch.tensor([-0.15865525, 0.0, 0.84134475]), note=note)
+    note = "(1 + tanh(0.79788 * 1.044715)) / 2 is 0.84119"
+    check(gelu_tanh, torch.tensor([-1.0, 0.0, 1.0])).equals(torch.tensor([-0.15880801, 0.0, 0.84119199]), note=note)
 
 
 def test_relu(check: Check) -> None:
     """ReLU in value and gradient as torch's; at 0 the gradient is 0; NaN stays NaN."""
-    _compare(check, relu, F.relu)
+    _compare(check, relu, F.relu, 0.0)
     x = torch.tensor([0.0, 1.0], requires_grad=True)
     expected = F.relu(x)
     check(relu, x).equals(expected).gradients_equal(expected, x=x)
@@ -204,73 +213,82 @@ def test_relu(check: Check) -> None:
 
 
 def test_leaky_relu(check: Check) -> None:
-    """Leaky ReLU as torch's: with slope 0.01, a slope given, one above 1 and one below 0."""
+    """Leaky ReLU as torch's: with slope 0.01, a slope given, one of 0, one above 1 and one below 0."""
     for dtype in (torch.float64, torch.float32):
         x = check.draw.strided(3, 7, dtype=dtype).requires_grad_()
         expected = F.leaky_relu(x)
         check(leaky_relu, x).equals(expected).gradients_equal(expected, x=x)
-        for slope in (0.25, 2.0, -0.5):
+        for slope in (0.25, 0.0, 2.0, -0.5):
             expected = F.leaky_relu(x, slope)
-            check(leaky_relu, x, slope).equals(expected).gradients_equal(expected, x=x)
+            check(leaky_relu, x, negative_slope=slope).equals(expected).gradients_equal(expected, x=x)
 
 
 def test_sigmoid(check: Check) -> None:
     """The sigmoid in value and gradient as torch's; its gradient at 0 is 1/4."""
-    _compare(check, sigmoid, torch.sigmoid)
+    _compare(check, sigmoid, torch.sigmoid, 0.25)
 
 
 def test_tanh(check: Check) -> None:
     """The hyperbolic tangent in value and gradient as torch's; its gradient at 0 is 1."""
-    _compare(check, tanh, torch.tanh)
+    _compare(check, tanh, torch.tanh, 1.0)
 
 
 def test_silu(check: Check) -> None:
-    """SiLU in value and gradient as torch's."""
-    _compare(check, silu, F.silu)
+    """SiLU in value and gradient as torch's; its gradient at 0 is 1/2."""
+    _compare(check, silu, F.silu, 0.5)
 
 
 def test_gelu(check: Check) -> None:
-    """GELU in value and gradient as torch's exact one."""
-    _compare(check, gelu, F.gelu)
+    """GELU in value and gradient as torch's exact one; its gradient at 0 is 1/2."""
+    _compare(check, gelu, F.gelu, 0.5)
 
 
 def test_gelu_tanh(check: Check) -> None:
     """GPT-2's GELU in value and gradient as torch's with approximate="tanh", and not as the exact one."""
-    _compare(check, gelu_tanh, _gelu_tanh)
+    _compare(check, gelu_tanh, _gelu_tanh, 0.5)
     # The two differ most, by 4.7e-4, near 2.7: far more than the tolerance.
     x = torch.tensor([-2.7, 2.7])
     check(gelu_tanh, x).equals(_gelu_tanh(x))
 
 
+# Half a unit in the last place of 1: what one rounding changes, as a share of the number.
+_UNITS = {torch.float32: 2.0**-24, torch.float64: 2.0**-53}
+
+
 def _ratio(function: Callable[[Tensor], Tensor], x: Tensor, exact: Tensor) -> Tensor:
-    """What a function gives in float32, in units of the exact value."""
+    """What a function gives, in units of the exact value."""
     return function(x).double() / exact
 
 
 def test_digits_near_zero(check: Check) -> None:
-    """In float32 tanh(x) is x to all digits where x is tiny: no 1 may be added and taken off again."""
-    x = torch.tensor([1e-6, -1e-6, 3e-5]) * check.draw.uniform(1.0, 2.0, 3)
-    exact = torch.tensor([math.tanh(value) for value in x.tolist()], dtype=torch.float64)
-    answer = check.run("tanh(x) / exact for x near 1e-6, -1e-6 and 3e-5", partial(_ratio, tanh, x, exact))
-    answer.equals(torch.ones(3, dtype=torch.float64), rtol=0.0, atol=1e-5)  # as the usual relative tolerance of float32
+    """tanh(x) is x to all digits where x is tiny: no 1 may be added and taken off again."""
+    for dtype, unit in _UNITS.items():
+        x = torch.tensor([1e-6, -1e-6, 3e-5], dtype=dtype) * check.draw.uniform(1.0, 2.0, 3, dtype=dtype)
+        exact = torch.tensor([math.tanh(value) for value in x.tolist()], dtype=torch.float64)
+        text = f"tanh(x) / exact for x near 1e-6, -1e-6 and 3e-5, in {str(dtype).removeprefix('torch.')}"
+        answer = check.run(text, partial(_ratio, tanh, x, exact))
+        # An expm1 is right to two roundings or so, and there are a few more operations: 20 roundings leave room.
+        answer.equals(torch.ones(3, dtype=torch.float64), rtol=0.0, atol=20 * unit)
 
 
 def test_digits_far_below_zero(check: Check) -> None:
-    """In float32 sigmoid, silu and gelu keep their digits where they are tiny: gelu(-5) is -1.4333e-06."""
-    x = torch.tensor([-30.0, -45.0, -60.0]) - check.draw.uniform(0.0, 1.0, 3)
-    exact = torch.tensor([math.exp(value) for value in x.tolist()], dtype=torch.float64)  # 1 + exp(x) is 1 to 13 digits
-    near = torch.tensor([-4.0, -5.0, -6.0]) - check.draw.uniform(0.0, 1.0, 3)
-    normal = [value * math.erfc(-value * math.sqrt(0.5)) / 2 for value in near.tolist()]
-    exact_gelu = torch.tensor(normal, dtype=torch.float64)
-    # Rounding the argument of an exponential by half a unit, 6e-8 of up to 61 (and 7^2 / 2 likewise, in two steps),
-    # changes the result by 61 * 6e-8 = 4e-6 of itself: 3e-5 leaves room for some such steps, and for few digits less.
-    for name, function, where, true in (
-        ("sigmoid(x) / exact for x near -30, -45 and -60", sigmoid, x, exact),
-        ("silu(x) / exact for x near -30, -45 and -60", silu, x, x.double() * exact),
-        ("gelu(x) / exact for x near -4, -5 and -6", gelu, near, exact_gelu),
-    ):
-        answer = check.run(name, partial(_ratio, function, where, true))
-        answer.equals(torch.ones(3, dtype=torch.float64), rtol=0.0, atol=3e-5)
+    """sigmoid, silu and gelu keep their digits where they are tiny: gelu(-5) is -1.4333e-06, in float32 too."""
+    for dtype, unit in _UNITS.items():
+        x = torch.tensor([-30.0, -45.0, -60.0], dtype=dtype) - check.draw.uniform(0.0, 1.0, 3, dtype=dtype)
+        exact = torch.tensor([1 / (1 + math.exp(-value)) for value in x.tolist()], dtype=torch.float64)
+        near = torch.tensor([-4.0, -5.0, -6.0], dtype=dtype) - check.draw.uniform(0.0, 1.0, 3, dtype=dtype)
+        normal = [value * math.erfc(-value * math.sqrt(0.5)) / 2 for value in near.tolist()]
+        exact_gelu = torch.tensor(normal, dtype=torch.float64)
+        for name, function, where, true in (
+            ("sigmoid(x) / exact for x near -30, -45 and -60", sigmoid, x, exact),
+            ("silu(x) / exact for x near -30, -45 and -60", silu, x, x.double() * exact),
+            ("gelu(x) / exact for x near -4, -5 and -6", gelu, near, exact_gelu),
+        ):
+            text = f"{name}, in {str(dtype).removeprefix('torch.')}"
+            answer = check.run(text, partial(_ratio, function, where, true))
+            # To round the argument of an exponential, up to 61 (or 7^2 / 2, in two steps), changes the result by 61
+            # roundings. 500, which are 3e-5 in float32, leave room for some such steps, and for few digits less.
+            answer.equals(torch.ones(3, dtype=torch.float64), rtol=0.0, atol=500 * unit)
 
 
 def test_extremes(check: Check) -> None:
@@ -280,6 +298,20 @@ def test_extremes(check: Check) -> None:
             x = torch.tensor([-1e4, -1e3, -100.0, 100.0, 1e3, 1e4], dtype=dtype, requires_grad=True)
             expected = oracle(x)
             check(function, x).equals(expected).gradients_equal(expected, x=x)
+            sizes = 10.0 ** check.draw.uniform(0.0, 4.0, 20, dtype=dtype)  # of every size in between
+            x = torch.cat([-sizes, sizes]).requires_grad_()
+            expected = oracle(x)
+            check(function, x).equals(expected).gradients_equal(expected, x=x)
+
+
+def test_gradients_of_others(check: Check) -> None:
+    """A backward pass leaves alone what it is given: of activation(x) + y, the gradient of y is right too."""
+    for function, oracle in _FUNCTIONS:
+        x, y = (check.draw.normal(4, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+        expected = oracle(x) + y
+        name = getattr(function, "__name__", "?")
+        answer = check.run(f"{name}(x) + y", lambda f=function, x=x, y=y: f(x) + y)  # type: ignore[misc]
+        answer.equals(expected).gradients_equal(expected, x=x, y=y)
 
 
 def test_gradcheck(check: Check) -> None:
@@ -290,7 +322,12 @@ def test_gradcheck(check: Check) -> None:
         x.requires_grad_()
         name = getattr(function, "__name__", "?")
         slope = partial(torch.autograd.gradcheck, function, (x,), raise_exception=False)
-        check.run(f"torch.autograd.gradcheck({name}, x)", slope).equals(True)
+        answer = check.run(f"torch.autograd.gradcheck({name}, x)", slope)
+        answer.satisfies(
+            answer.value is True,
+            got="False: the gradient is not the slope of the function's own values",
+            expected="True: the slope that finite differences find",
+        )
 
 
 def test_half_precision(check: Check) -> None:
@@ -299,7 +336,7 @@ def test_half_precision(check: Check) -> None:
     for dtype, bound in ((torch.float16, 5e-3), (torch.bfloat16, 4e-2)):
         x = check.draw.uniform(-4.0, 4.0, 4, 5).to(dtype)
         for function, oracle in _FUNCTIONS:
-            check(function, x).equals(oracle(x.float()).to(dtype), rtol=bound, atol=bound)
+            check(function, x).equals(oracle(x.float()).to(dtype), rtol=bound, atol=bound)  # ten roundings, as above
 
 
 def test_shapes(check: Check) -> None:
@@ -335,7 +372,9 @@ def test_swiglu_by_hand(check: Check) -> None:
         "value.bias": torch.tensor([10.0, 20.0]),
     }
     check.load(module, weights)
-    check(module, torch.ones(1, 1)).equals(torch.tensor([[7.5 * three, -5.0 * three]]))
+    check(module, torch.ones(1, 1)).equals(
+        torch.tensor([[7.5 * three, -5.0 * three]]), note="silu(ln 3) * 10 and silu(-ln 3) * 20"
+    )
 
 
 def test_swiglu(check: Check) -> None:
@@ -359,6 +398,9 @@ def test_swiglu(check: Check) -> None:
 def test_swiglu_refuses(check: Check) -> None:
     """A width of 0 and an input of another width are refused by name and number."""
     check.raises(ValueError, SwiGLU, 0, 4, naming=("in_features", "0"))
+    check.raises(ValueError, SwiGLU, 4, 0, naming=("out_features", "0"))
     check.raises(ValueError, SwiGLU, 4, -1, naming=("out_features", "-1"))
     module = check.build(SwiGLU, 6, 4)
     check.raises(ValueError, module, check.draw.normal(2, 5), naming=("6", "(2, 5)"))
+    check.raises(ValueError, module, check.draw.normal(6, 1), naming=("6", "(6, 1)"))
+    check.raises(ValueError, module, torch.tensor(1.0), naming=("6", "()"))

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from checkpoints.checks import Check, Draw, Workload
 from checkpoints.misconceptions import Misconception
+from checkpoints.verdicts import Kind
 from exercises.networks.inputs_outputs import MixedInputNetwork, weighted_loss
 
 MISCONCEPTIONS = [
@@ -141,20 +142,17 @@ MISCONCEPTIONS = [
     Misconception(
         "a head without a target left out of the loss, where it should be refused",
         (
-            '_same_heads("target", outputs, targets, complete=True)',
-            '_same_heads("target", outputs, targets, complete=False)\noutputs = {name: outputs[name] for name in targets}',
+            'raise ValueError(f"head {name!r} has no target")',
+            "continue",
         ),
     ),
     Misconception(
         "a target without a head passed over, where it should be refused",
-        (
-            '_same_heads("target", outputs, targets, complete=True)',
-            '_same_heads("target", outputs, [name for name in targets if name in outputs], complete=True)',
-        ),
+        ("for name in [*targets, *weights]:", "for name in weights:"),
     ),
     Misconception(
         "a weight without a head passed over, where it should be refused",
-        ('_same_heads("weight", outputs, weights, complete=False)', "pass"),
+        ("for name in [*targets, *weights]:", "for name in targets:"),
     ),
     Misconception(
         "a target of shape (B, 1) subtracted from (B,), which broadcasts to (B, B)",
@@ -266,28 +264,31 @@ def _state_shapes(module: Any) -> dict[str, str]:
 
 def test_parameters(check: Check) -> None:
     """Its parameters are those of embeddings, trunk and heads, numbered in order, of the right sizes."""
-    for features, cardinalities, sizes, width, hidden in (
-        (3, (5, 7), (1, 4), 2, (6, 5)),
-        (0, (4,), (2,), 3, (5,)),
-        (2, (), (1,), 8, (4,)),
-    ):
+    cases: tuple[tuple[int, tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
+        (3, (5, 7), (1, 4), {"embedding_dim": 2, "hidden_sizes": (6, 5)}),
+        (0, (4,), (2,), {"embedding_dim": 3, "hidden_sizes": [5]}),
+        (2, (), (1,), {"hidden_sizes": (4,)}),
+        (2, (1, 3), (1,), {}),
+    )
+    for features, cardinalities, sizes, options in cases:
         columns = dict(zip(_COLUMNS, cardinalities, strict=False))
         heads = dict(zip(_HEADS, sizes, strict=False))
-        options: dict[str, Any] = {"embedding_dim": width, "hidden_sizes": hidden}
+        width, hidden = options.get("embedding_dim", 8), options.get("hidden_sizes", (64, 64))
         module = check.build(MixedInputNetwork, features, columns, heads, **options)
         shapes = _shapes(features, cardinalities, sizes, width, hidden)
         expected = {name: f"shape {shape}" for name, shape in shapes.items()}
-        text = f"a network of {features} numbers, {len(columns)} columns and {len(heads)} heads"
+        told = "".join(f", {name}={value}" for name, value in options.items()) or ", all else as by default"
+        text = f"a network of {features} numbers, {len(columns)} columns and {len(heads)} heads{told}"
         check.run(f"the state_dict of {text}", partial(_state_shapes, module)).equals(expected)
 
 
 def test_by_hand(check: Check) -> None:
-    """A number and a category are added; a ReLU; then 2 h + 1 for the price, h and -h for the two kinds."""
+    """Twice a number and a category are added; a ReLU; then 2 h + 1 for the price, h and -h for the two kinds."""
     options: dict[str, Any] = {"embedding_dim": 1, "hidden_sizes": [1]}
     module = check.build(MixedInputNetwork, 1, {"city": 2}, {"price": 1, "kind": 2}, **options)
     weights = {
         "embeddings.0.weight": [[10.0], [20.0]],
-        "trunk.layers.0.weight": [[1.0, 1.0]],
+        "trunk.layers.0.weight": [[2.0, 1.0]],
         "trunk.layers.0.bias": [0.0],
         "heads.0.weight": [[2.0]],
         "heads.0.bias": [1.0],
@@ -296,8 +297,8 @@ def test_by_hand(check: Check) -> None:
     }
     check.load(module, {name: torch.tensor(values) for name, values in weights.items()})
     numeric, categorical = torch.tensor([[1.0], [-30.0]]), torch.tensor([[1], [0]])
-    expected = {"price": torch.tensor([43.0, 1.0]), "kind": torch.tensor([[21.0, -21.0], [0.0, 0.0]])}
-    check(module, numeric, categorical).equals(expected, note="1 + 20 is 21, and -30 + 10 becomes 0")
+    expected = {"price": torch.tensor([45.0, 1.0]), "kind": torch.tensor([[22.0, -22.0], [0.0, 0.0]])}
+    check(module, numeric, categorical).equals(expected, note="h: 2 * 1 + 20 is 22, and 2 * -30 + 10 becomes 0")
 
 
 def test_outputs(check: Check) -> None:
@@ -323,7 +324,7 @@ def test_batch_of_one(check: Check) -> None:
     case = _Case(check, features=2, cardinalities=(4, 3), sizes=(1, 3))
     for rows in (1, 0):
         inputs = case.inputs(rows)
-        check(case.module, *inputs).equals(case.expected(*inputs))
+        check(case.module, *inputs).equals(case.expected(*inputs), note=f"B is {rows}")
 
 
 def test_gradients(check: Check) -> None:
@@ -372,14 +373,35 @@ def test_first_weights(check: Check) -> None:
         check.run(f"{name} at the start", partial(states[1].get, name)).equals(first, note="from equal seeds")
         call = f"{name} from two seeds"
         check.that(not torch.equal(first, states[2][name]), call=call, got="the same weights", expected="others")
-    # The mean square of N = 3200 standard normal numbers is 1, give or take sqrt(2 / N) = 0.025; 8 times that is 0.2.
-    size = float(states[0]["embeddings.0.weight"].square().mean())
-    check.that(
-        abs(size - 1) < 0.2,
-        call="the mean square of embeddings.0.weight at the start",
-        got=f"{size:.1g}",
-        expected="1, give or take 0.2",
-    )
+
+
+def test_sizes_of_first_weights(check: Check) -> None:
+    """Embeddings begin as standard normal numbers, the trunk as the MLP has it, heads evenly, as glorot_uniform_ does."""
+    columns, heads = {"city": 400, "weekday": 7}, {"price": 1, "kind": 300}
+    options: dict[str, Any] = {"hidden_sizes": (50,), "generator": check.draw.generator}
+    module = check.build(MixedInputNetwork, 3, columns, heads, **options)
+    state = check.run("network.state_dict()", module.state_dict).value
+    for name, formula, wanted in (
+        ("embeddings.0.weight", "1", 1.0),
+        ("trunk.layers.0.weight", "2 / (3 + 2 * 8), as he_normal_ has it", 2 / 19),
+        ("heads.1.weight", "2 / (50 + 300), as glorot_uniform_ has it", 2 / 350),
+    ):
+        # The mean square of N normal numbers is their variance, give or take sqrt(2 / N) of it, and less if uniform;
+        # 8 times that is allowed.
+        size, room = float(state[name].square().mean()), 8 * math.sqrt(2 / state[name].numel())
+        _roughly(check, abs(size / wanted - 1) < room, size, f"the mean square of {name} at the start", formula)
+    largest, bound = float(state["heads.1.weight"].abs().max()), math.sqrt(6 / 350)
+    # The bound may be rounded to float32, by 6e-8, in a few steps.
+    inside = largest <= 1.000001 * bound
+    _roughly(check, inside, largest, "the largest entry of heads.1.weight at the start", "at most sqrt(6 / (50 + 300))")
+
+
+def _roughly(check: Check, condition: bool, figure: float, call: str, wanted: str) -> None:
+    """Note what is wrong with a figure of random numbers; its first digit is that of others from the same generator."""
+    if condition:
+        check.passed()
+    else:
+        check.note(Kind.WRONG_VALUE, call, f"{figure:.3g}", wanted, proof=f"{figure:.1g}")
 
 
 def test_refuses_sizes(check: Check) -> None:
@@ -388,11 +410,15 @@ def test_refuses_sizes(check: Check) -> None:
     check.raises(ValueError, make, 3, columns, {}, naming="head")
     check.raises(ValueError, make, 0, {}, heads, naming=("numeric_features", "0"))
     check.raises(ValueError, make, -2, columns, heads, naming=("numeric_features", "-2"))
+    check.raises(ValueError, make, -1, {"city": 4, "shop": 3}, heads, naming=("numeric_features", "-1"))
     check.raises(ValueError, make, 3, {"city": 4, "shop": 0}, heads, naming=("shop", "0"))
     check.raises(ValueError, make, 3, columns, {"price": 1, "kind": -5}, naming=("kind", "-5"))
     check.raises(ValueError, make, 3, columns, heads, embedding_dim=0, naming=("embedding_dim", "0"))
     check.raises(ValueError, make, 3, columns, heads, hidden_sizes=(), naming="hidden_sizes")
-    check.raises(ValueError, make, 3, columns, heads, activation="softsign", naming=("activation", "softsign"))
+    for sizes, wrong in (((8, 0), "0"), ((0, 8), "0"), ((8, -4, 8), "-4")):
+        check.raises(ValueError, make, 3, columns, heads, hidden_sizes=sizes, naming=("hidden_sizes", wrong))
+    for name in ("softsign", "identity"):  # the second is one of the MLP's, but not of ACTIVATIONS
+        check.raises(ValueError, make, 3, columns, heads, activation=name, naming=("activation", name))
 
 
 def test_refuses_inputs(check: Check) -> None:
@@ -403,7 +429,9 @@ def test_refuses_inputs(check: Check) -> None:
     check.raises(ValueError, module, numeric[0], categorical, naming=("numeric", "(3,)"))
     check.raises(ValueError, module, numeric, categorical[:, :1], naming=("categorical", "(5, 1)"))
     check.raises(ValueError, module, numeric[:4], categorical, naming=("(4, 3)", "(5, 2)"))
-    check.raises(TypeError, module, numeric, categorical.float(), naming="float32")
+    check.raises(ValueError, module, numeric, categorical[:4], naming=("(5, 3)", "(4, 2)"))
+    for dtype in (torch.float32, torch.int32):
+        check.raises(TypeError, module, numeric, categorical.to(dtype), naming=str(dtype).removeprefix("torch."))
 
 
 def test_refuses_categories(check: Check) -> None:
@@ -428,9 +456,14 @@ def test_loss_by_hand(check: Check) -> None:
     outputs = {"price": torch.tensor([1.0, 3.0]), "kind": torch.zeros(2, 4)}
     targets = {"price": torch.tensor([1.0, 1.0]), "kind": torch.tensor([3, 0])}
     parts = {"price": torch.tensor(0.75), "kind": torch.tensor(math.log(4.0))}
-    check(weighted_loss, outputs, targets).equals((torch.tensor(0.75 + math.log(4.0)), parts))
+    check(weighted_loss, outputs, targets).equals(
+        (torch.tensor(0.75 + math.log(4.0)), parts),
+        note="(0 + 1.5) / 2 for the price, ln 4 for the kind, and their sum",
+    )
     weights = {"price": 3.0, "kind": 0.5}
-    check(weighted_loss, outputs, targets, weights).equals((torch.tensor(2.25 + math.log(2.0)), parts))
+    check(weighted_loss, outputs, targets, weights).equals(
+        (torch.tensor(2.25 + math.log(2.0)), parts), note="3 * 0.75 + 0.5 * ln 4, and the losses without their weights"
+    )
 
 
 def _predictions(draw: Draw, rows: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -528,7 +561,8 @@ def test_loss_refuses(check: Check) -> None:
     check.raises(ValueError, weighted_loss, outputs, {"kind": kind}, naming="price")
     check.raises(ValueError, weighted_loss, outputs, {**targets, "age": price}, naming="age")
     check.raises(ValueError, weighted_loss, outputs, targets, {"prize": 2.0}, naming="prize")
-    check.raises(ValueError, weighted_loss, outputs, targets, {"kind": -0.5}, naming=("kind", "-0.5"))
+    for weight in (-0.5, math.nan):
+        check.raises(ValueError, weighted_loss, outputs, targets, {"kind": weight}, naming=("kind", str(weight)))
     check.raises(
         ValueError, weighted_loss, outputs, {"price": price[:, None], "kind": kind}, naming=("price", "(3, 1)")
     )
