@@ -4,8 +4,6 @@ Symbols: B sequences in a batch, T their length, C the width of the tokens (`emb
 are numbered from 0.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 

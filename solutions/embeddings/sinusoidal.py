@@ -4,8 +4,6 @@ Symbols: B sequences in a batch, T their length, C the width of the tokens (`emb
 are numbered from 0.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -54,7 +52,7 @@ def sinusoidal_encoding(
         raise ValueError(f"base must be greater than 0, got {base}")
     # In float32 an angle near 10,000 is only known to 0.0005, and its sine no better. So the angles are float64, which
     # not every device has, and what is rounded to `dtype` and moved is the result.
-    positions = torch.arange(past, past + length, dtype=torch.float64)
+    positions = torch.arange(past, past + length)
     exponents = torch.arange(0, embedding_dim, 2, dtype=torch.float64) / embedding_dim
     angles = positions[:, None] / base**exponents  # (T, C / 2)
     encoding = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)  # (T, C / 2, 2) to (T, C)
@@ -86,9 +84,6 @@ class SinusoidalEncoding(nn.Module):
         sinusoidal_encoding(0, embedding_dim, base=base)  # refuses what it could not encode
         self.embedding_dim = embedding_dim
         self.base = base
-        # No buffer: `to` would round it to a shorter dtype, and back to a longer one without the digits it lost.
-        self._encoding = torch.empty(0)
-        self._made_for: dict[str, Any] = {}
 
     def forward(self, x: Tensor, *, past: int = 0) -> Tensor:
         """Add the encoding of positions past to past + T - 1 to the tokens of each sequence.
@@ -107,8 +102,8 @@ class SinusoidalEncoding(nn.Module):
         """
         if x.dim() != 3 or x.shape[-1] != self.embedding_dim:
             raise ValueError(f"x must be (B, T, {self.embedding_dim}), got shape {tuple(x.shape)}")
-        wanted: dict[str, Any] = {"length": x.shape[1], "past": past, "dtype": x.dtype, "device": x.device}
-        if wanted != self._made_for:  # in training, every batch asks for the same again
-            self._encoding = sinusoidal_encoding(embedding_dim=self.embedding_dim, base=self.base, **wanted)
-            self._made_for = wanted
-        return x + self._encoding
+        # Made anew, and no buffer: `to` would round that to a shorter dtype, and back without the digits it lost.
+        encoding = sinusoidal_encoding(
+            x.shape[1], self.embedding_dim, past=past, base=self.base, dtype=x.dtype, device=x.device
+        )
+        return x + encoding

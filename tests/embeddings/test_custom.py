@@ -155,9 +155,10 @@ def _is_normal(check: Check, text: str, weight: Tensor, variance: float) -> None
     assert weight.numel() == 10_000
     unit = weight.detach() / variance**0.5
     ratio, share = unit.var().item(), (unit.abs() < 1).float().mean().item()
-    got = f"a variance of about {ratio:.1f} times that, and a mean of about {unit.mean().item():.1f}"
+    mean = unit.mean().item()
+    got = f"a variance of about {ratio:.1f} * {variance:g}, and a mean of about {round(mean, 1) + 0.0}"  # no -0.0
     expected = f"a variance of {variance:g} and a mean of 0, but for chance"
-    check.that(abs(unit.mean().item()) < 0.06 and abs(ratio - 1) < 0.085, call=text, got=got, expected=expected)
+    check.that(abs(mean) < 0.06 and abs(ratio - 1) < 0.085, call=text, got=got, expected=expected)
     got = f"{share:.0%} of them within one standard deviation"
     check.that(abs(share - 0.6827) < 0.028, call=text, got=got, expected="68% of them, as of a normal variable")
 
@@ -169,8 +170,25 @@ def _bags(draw: Draw, size: int, padding_idx: int, *shape: int) -> Tensor:
     return bags
 
 
-def _share(embedding: Any, output: Any) -> bool:
-    return output.weight is embedding.weight
+def _has_one_weight(check: Check, embedding: Any, output: Any, when: str = "") -> None:
+    weight = check.run("output.weight of output = TiedOutput(embedding)" + when, lambda: output.weight).has().value
+    kind = "another Parameter" if isinstance(weight, nn.Parameter) else "a plain tensor, no Parameter"
+    numbers = "the same numbers" if weight.data_ptr() == embedding.weight.data_ptr() else "numbers of its own"
+    check.that(
+        weight is embedding.weight,
+        call="output.weight of output = TiedOutput(embedding)" + when,
+        got=f"{kind}, with {numbers}",
+        expected="embedding.weight itself: one object under two names",
+    )
+
+
+def _is_drawn_again(check: Check, make: Callable[[torch.Generator], Any], text: str) -> None:
+    """Whether the weights come from the generator alone."""
+    seed = check.draw.seed()
+    first, again = (dict(make(torch.Generator().manual_seed(seed)).named_parameters()) for _ in range(2))
+    for name, weight in first.items():
+        answer = check.run(f"{name} of {text} from a generator of the same seed", partial(again.get, name))
+        answer.equals(weight, rtol=0.0, atol=0.0)  # the same draws and the same operations: the same bits
 
 
 def _tied(check: Check, size: int, dim: int, make: Any = ScaledEmbedding) -> tuple[Any, Any]:
@@ -197,13 +215,11 @@ def test_scaled(check: Check) -> None:
 
 def test_scaled_first_weights(check: Check) -> None:
     """Its weight begins with variance 1/C, drawn from the generator, with zeros for the padding token."""
-    seed = check.draw.seed()
-    module = check.build(ScaledEmbedding, 625, 16, generator=torch.Generator().manual_seed(seed))
+    module = check.build(ScaledEmbedding, 625, 16)
     _has_parameters(check, module, "ScaledEmbedding(625, 16)", {"weight": (625, 16)})
     _is_normal(check, "the numbers in ScaledEmbedding(625, 16).weight", module.weight, 1 / 16)
-    again = check.build(ScaledEmbedding, 625, 16, generator=torch.Generator().manual_seed(seed))
-    answer = check.run("the weight from a generator of the same seed", lambda: again.weight)
-    answer.equals(module.weight, rtol=0.0, atol=0.0)
+    make = partial(check.build, ScaledEmbedding, 6, 4)
+    _is_drawn_again(check, lambda generator: make(generator=generator), "ScaledEmbedding(6, 4)")
     padded = check.build(ScaledEmbedding, 4, 3, padding_idx=0)
     text = "which rows of ScaledEmbedding(4, 3, padding_idx=0).weight are zeros"
     check.run(text, lambda: (padded.weight == 0).all(dim=1)).equals(torch.arange(4) == 0)
@@ -228,46 +244,57 @@ def test_factorized(check: Check) -> None:
     check.load(module, weights)
     check(module, torch.tensor([1, 2])).equals(torch.tensor([[-20.0, -2.0], [30.0, 3.0]]))
     size, rank, dim = check.draw.size(6, 10), check.draw.size(2, 4), check.draw.size(5, 9)
-    module = check.build(FactorizedEmbedding, size, rank, dim)
+    padding_idx = check.draw.integer(0, size)
+    module = check.build(FactorizedEmbedding, size, rank, dim, padding_idx=padding_idx)
     tokens = check.draw.integers(0, size, 3, 4)
+    tokens[:, 2] = padding_idx
     for _ in range(2):
         check.load(
             module,
             {"embedding.weight": check.draw.normal(size, rank), "projection.weight": check.draw.normal(dim, rank)},
         )
         parameters = dict(module.named_parameters())
-        expected = (parameters["embedding.weight"] @ parameters["projection.weight"].T)[tokens]
+        rows = F.embedding(tokens, parameters["embedding.weight"], padding_idx=padding_idx)
+        expected = rows @ parameters["projection.weight"].T
         check(module, tokens).equals(expected).gradients_equal(expected, **parameters)
 
 
 def test_factorized_first_weights(check: Check) -> None:
     """The table begins with variance 1, the projection with 1/R, both from the generator; padding gives zeros."""
-    seed = check.draw.seed()
     for size, rank, dim in ((400, 25, 8), (8, 25, 400)):
-        module, again = (
-            check.build(FactorizedEmbedding, size, rank, dim, generator=torch.Generator().manual_seed(seed))
-            for _ in range(2)
-        )
+        module = check.build(FactorizedEmbedding, size, rank, dim)
         text = f"FactorizedEmbedding({size}, {rank}, {dim})"
         parameters = check.run(f"the parameters of {text}", partial(dict, module.named_parameters())).value
-        repeated = check.run(f"the parameters of {text}, made again", partial(dict, again.named_parameters())).value
         name, variance = ("embedding.weight", 1.0) if size > dim else ("projection.weight", 1 / rank)
         answer = check.run(f"{name} of {text}", partial(parameters.get, name)).has(shape=(max(size, dim), rank))
         _is_normal(check, f"the numbers in {name} of {text}", answer.value, variance)
-        answer = check.run(f"{name} of {text} from a generator of the same seed", partial(repeated.get, name))
-        answer.equals(parameters[name], rtol=0.0, atol=0.0)
+    make = partial(check.build, FactorizedEmbedding, 6, 2, 4)
+    _is_drawn_again(check, lambda generator: make(generator=generator), "FactorizedEmbedding(6, 2, 4)")
     padded = check.build(FactorizedEmbedding, 4, 2, 3, padding_idx=0)
     check(padded, torch.tensor([[0, 0]])).equals(torch.zeros(1, 2, 3), note="of padding, a row of zeros")
 
 
+def test_bags_first_weights(check: Check) -> None:
+    """A bag's table begins as that of Embedding: variance 1, from the generator, with zeros for the padding token."""
+    module = check.build(EmbeddingBag, 625, 16, padding_idx=3)
+    text = "embedding.weight of EmbeddingBag(625, 16, padding_idx=3)"
+    answer = check.run(text, lambda: dict(module.named_parameters()).get("embedding.weight"))
+    weight = answer.has(shape=(625, 16)).value
+    _is_normal(check, f"the numbers in {text}", weight, 1.0)
+    zeros = check.run("which rows of it are zeros", lambda: (weight == 0).all(dim=1).nonzero().flatten().tolist())
+    zeros.equals([3], note="the row of the padding token")
+    make = partial(check.build, EmbeddingBag, 6, 4)
+    _is_drawn_again(check, lambda generator: make(generator=generator), "EmbeddingBag(6, 4)")
+
+
 def test_bags_by_hand(check: Check) -> None:
-    """Bags of tokens 1 and 3, and of 2 twice, each with padding: their sum, mean and maximum."""
+    """Bags of tokens 1 and 3, of 2 twice, and of 2 alone, each with padding: their sum, mean and maximum."""
     weight = torch.tensor([[100.0, 100.0], [1.0, 10.0], [2.0, -20.0], [3.0, 30.0]])
-    bags = torch.tensor([[1, 3, 0], [2, 0, 2]])
+    bags = torch.tensor([[1, 3, 0, 0], [2, 0, 2, 0], [0, 2, 0, 0]])
     expected = {
-        "sum": [[4.0, 40.0], [4.0, -40.0]],
-        "mean": [[2.0, 20.0], [2.0, -20.0]],
-        "max": [[3.0, 30.0], [2.0, -20.0]],
+        "sum": [[4.0, 40.0], [4.0, -40.0], [2.0, -20.0]],
+        "mean": [[2.0, 20.0], [2.0, -20.0], [2.0, -20.0]],
+        "max": [[3.0, 30.0], [2.0, -20.0], [2.0, -20.0]],
     }
     for mode in _MODES:
         module = check.build(EmbeddingBag, 4, 2, mode=mode, padding_idx=0)
@@ -321,6 +348,23 @@ def test_empty_bags(check: Check) -> None:
         check(module, torch.zeros(0, 3, dtype=torch.int64)).equals(torch.zeros(0, dim), note="no bags")
 
 
+def test_tied_is_the_same(check: Check) -> None:
+    """Its weight is the very Parameter of the embedding: a model with both has one, and a change shows in both."""
+    for make in (Embedding, ScaledEmbedding):
+        embedding, output = _tied(check, 5, 3, make)
+        model = nn.ModuleDict({"embedding": embedding, "output": output})
+        _has_one_weight(check, embedding, output)
+        both = check.run("the parameters of a model with both", partial(_shapes, model.named_parameters))
+        both.equals({"embedding.weight": "shape (5, 3)"})
+        alone = check.run("the parameters of TiedOutput", partial(_shapes, output.named_parameters))
+        alone.equals({"weight": "shape (5, 3)"})
+        saved = check.run("the state_dict of a model with both", partial(_shapes, model.state_dict))
+        saved.equals({"embedding.weight": "shape (5, 3)", "output.weight": "shape (5, 3)"})
+        changed, x = check.draw.normal(5, 3), check.draw.normal(2, 3)
+        check.load(embedding, {"weight": changed})
+        check(output, x).equals(x @ changed.T, note="with the embedding's weight as it is after a change in place")
+
+
 def test_tied_logits(check: Check) -> None:
     """Its logits are the dot products with the embedding's rows, without the scale of the lookup."""
     embedding, output = _tied(check, 3, 2)
@@ -333,23 +377,6 @@ def test_tied_logits(check: Check) -> None:
         expected = torch.einsum("btc,vc->btv", x, embedding.weight)
         check(output, x).equals(expected).gradients_equal(expected, x=x, weight=embedding.weight)
         check(output, x[0, 0]).equals(expected[0, 0], note="of one vector without other axes")
-
-
-def test_tied_is_the_same(check: Check) -> None:
-    """Its weight is the very Parameter of the embedding: a model with both has one, and a change shows in both."""
-    for make in (Embedding, ScaledEmbedding):
-        embedding, output = _tied(check, 5, 3, make)
-        model = nn.ModuleDict({"embedding": embedding, "output": output})
-        check.run("whether output.weight is embedding.weight", partial(_share, embedding, output)).equals(True)
-        both = check.run("the parameters of a model with both", partial(_shapes, model.named_parameters))
-        both.equals({"embedding.weight": "shape (5, 3)"})
-        alone = check.run("the parameters of TiedOutput", partial(_shapes, output.named_parameters))
-        alone.equals({"weight": "shape (5, 3)"})
-        saved = check.run("the state_dict of a model with both", partial(_shapes, model.state_dict))
-        saved.equals({"embedding.weight": "shape (5, 3)", "output.weight": "shape (5, 3)"})
-        changed, x = check.draw.normal(5, 3), check.draw.normal(2, 3)
-        check.load(embedding, {"weight": changed})
-        check(output, x).equals(x @ changed.T, note="with the embedding's weight as it is after a change in place")
 
 
 def test_tied_gradient(check: Check) -> None:
@@ -377,16 +404,15 @@ def test_still_tied(check: Check) -> None:
     model = nn.ModuleDict({"embedding": embedding, "output": output})
     weight = check.draw.normal(size, dim)
     state = dict.fromkeys(("embedding.weight", "output.weight"), weight)
-    same = partial(_share, embedding, output)
     answer = check.run("loading a state_dict into both", lambda: str(model.load_state_dict(state)))
     answer.equals("<All keys matched successfully>")
-    check.run("whether both have one weight after load_state_dict", same).equals(True)
+    _has_one_weight(check, embedding, output, ", after load_state_dict")
     check.run("the weight of the embedding after load_state_dict", lambda: embedding.weight).equals(weight)
     dtypes = check.run(
         "dtypes after conversion", lambda: [entry.dtype for entry in model.to(torch.float64).parameters()]
     )
     dtypes.equals([torch.float64])
-    check.run("whether both have one weight after conversion to float64", same).equals(True)
+    _has_one_weight(check, embedding, output, ", after conversion to float64")
     x = check.draw.normal(3, dim, dtype=torch.float64)
     check(output, x).equals(x @ weight.double().T, note="with the weight that was loaded, in float64")
     doubled = 2 * weight.double()
@@ -395,18 +421,29 @@ def test_still_tied(check: Check) -> None:
 
 
 def test_edges(check: Check) -> None:
-    """In float64, with int32 tokens that are not contiguous, and of one token, one column and rank one."""
+    """In float64 and bfloat16, with int32 tokens that are not contiguous; of one token, one column and rank one."""
     tokens, weight = check.draw.integers(0, 5, 6, 4)[::2, ::2].T.int(), check.draw.normal(5, 3, dtype=torch.float64)
-    rows = weight[tokens.long()]
-    scaled = check.build(ScaledEmbedding, 5, 3)
-    check.mutating(scaled.double)
-    check.load(scaled, {"weight": weight})
-    check(scaled, tokens).equals(rows * 3**0.5)
-    for mode, expected in (("sum", rows.sum(dim=1)), ("mean", rows.mean(dim=1)), ("max", rows.amax(dim=1))):
-        bag = check.build(EmbeddingBag, 5, 3, mode=mode)
-        check.mutating(bag.double)
-        check.load(bag, {"embedding.weight": weight})
-        check(bag, tokens).equals(expected)
+    projection = check.draw.normal(4, 3, dtype=torch.float64)
+    rows = F.embedding(tokens, weight)
+    cases: list[tuple[Any, dict[str, Tensor], Tensor]] = [
+        (check.build(ScaledEmbedding, 5, 3), {"weight": weight}, rows * 3**0.5),
+        (
+            check.build(FactorizedEmbedding, 5, 3, 4),
+            {"embedding.weight": weight, "projection.weight": projection},
+            rows @ projection.T,
+        ),
+    ]
+    for mode in _MODES:
+        for padding_idx in (None, 2):
+            bag = check.build(EmbeddingBag, 5, 3, mode=mode, padding_idx=padding_idx)
+            expected = F.embedding_bag(tokens, weight, mode=mode, padding_idx=padding_idx)
+            cases.append((bag, {"embedding.weight": weight}, expected))
+    for module, weights, expected in cases:
+        check.mutating(module.double)
+        check.load(module, weights)
+        check(module, tokens).equals(expected, note="in float64")
+        check.mutating(module.bfloat16)
+        check(module, tokens).has(shape=expected.shape, dtype=torch.bfloat16)
     factorized = check.build(FactorizedEmbedding, 1, 1, 1)
     check.load(factorized, dict.fromkeys(("embedding.weight", "projection.weight"), torch.tensor([[3.0]])))
     check(factorized, torch.tensor(0)).equals(torch.tensor([9.0]), note="of one token without axes, one vector")
@@ -417,16 +454,24 @@ def test_refused(check: Check) -> None:
     check.raises(ValueError, FactorizedEmbedding, 5, 0, 3, naming=("rank", "0"))
     check.raises(ValueError, FactorizedEmbedding, 5, 2, -3, naming=("embedding_dim", "-3"))
     check.raises(ValueError, FactorizedEmbedding, -5, 2, 3, naming=("num_embeddings", "-5"))
-    check.raises(ValueError, EmbeddingBag, 5, 3, mode="median", naming=("mode", "median"))
+    check.raises(ValueError, FactorizedEmbedding, 5, 2, 0, naming=("embedding_dim", "0"))
+    check.raises(ValueError, EmbeddingBag, 5, 3, mode="median", naming="median")
+    for make in (ScaledEmbedding, EmbeddingBag, partial(FactorizedEmbedding, embedding_dim=6)):
+        check.raises(ValueError, make, 0, 3, naming=("num_embeddings", "0"))
+        check.raises(ValueError, make, 5, 3, padding_idx=5, naming=("padding_idx", "5"))
+        check.raises(ValueError, make, 5, 3, padding_idx=-1, naming=("padding_idx", "-1"))
+    check.raises(ValueError, ScaledEmbedding, 5, 0, naming=("embedding_dim", "0"))
+    check.raises(ValueError, EmbeddingBag, 5, 0, naming=("embedding_dim", "0"))
     bag, factorized, scaled = (
         check.build(EmbeddingBag, 11, 3),
         check.build(FactorizedEmbedding, 11, 2, 3),
         check.build(ScaledEmbedding, 11, 3),
     )
-    check.raises(ValueError, bag, torch.tensor([1, 2]), naming="(2,)")
+    check.raises(ValueError, bag, torch.tensor([1, 2]), naming="(2,)|[2]")
+    check.raises(ValueError, bag, torch.tensor([[[1, 2]]]), naming="(1, 1, 2)|[1, 1, 2]")
     for module in (bag, factorized, scaled):
         check.raises(IndexError, module, torch.tensor([[1, 17]]), naming=("17", "11"))
         check.raises(IndexError, module, torch.tensor([[-1, 1]]), naming=("-1", "11"))
         check.raises(TypeError, module, torch.tensor([[1.0, 2.0]]), naming="float32")
     output = check.build(TiedOutput, scaled)
-    check.raises(ValueError, output, torch.zeros(2, 4), naming=("3", "(2, 4)"))
+    check.raises(ValueError, output, torch.zeros(2, 4), naming=("3", "(2, 4)|[2, 4]"))

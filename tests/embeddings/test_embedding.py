@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from checkpoints.checks import Check, Draw, Workload
+from checkpoints.checks import Check, Draw, Stop, Workload
 from checkpoints.misconceptions import Misconception
+from checkpoints.verdicts import Kind
 from exercises.embeddings.embedding import Embedding
 
 MISCONCEPTIONS = [
@@ -133,9 +134,19 @@ def _loaded(check: Check, size: int, dim: int, **options: Any) -> tuple[Any, Ten
     return module, weight
 
 
-def _gradient(module: Any, tokens: Tensor, cotangent: Tensor) -> Tensor:
-    """What reaches the weight from one lookup."""
-    return torch.autograd.grad((module(tokens) * cotangent).sum(), module.weight)[0]
+def _total(check: Check, module: Any, tokens: Tensor, cotangent: Tensor) -> Tensor:
+    """The sum of a lookup's vectors times what comes back to them; ends the check where no gradient can."""
+    answer = check(module, tokens).has(shape=cotangent.shape)
+    got = "vectors that require no gradient: the graph is cut"
+    wanted = "vectors that the weight gets its gradient through"
+    answer.satisfies(answer.value.requires_grad, got=got, expected=wanted, kind=Kind.NO_GRADIENT)
+    if not answer.value.requires_grad:
+        raise Stop
+    return (answer.value * cotangent).sum()
+
+
+def _gradient(total: Tensor, module: Any) -> Tensor:
+    return torch.autograd.grad(total, module.weight, retain_graph=True)[0]
 
 
 def test_parameters(check: Check) -> None:
@@ -183,10 +194,12 @@ def test_gradient_by_hand(check: Check) -> None:
     module = check.build(Embedding, 3, 2)
     check.load(module, {"weight": check.draw.normal(3, 2)})
     tokens, cotangent = torch.tensor([2, 0, 2]), torch.tensor([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]])
+    total = _total(check, module, tokens, cotangent)
     answer = check.run(
         "the gradient of weight, where 1, 2 and 10, 20 and 100, 200 come back to tokens 2, 0 and 2",
-        lambda: _gradient(module, tokens, cotangent),
+        lambda: _gradient(total, module),
     )
+    # Exact, in whatever order they are added: float32 has every whole number of this size.
     answer.equals(torch.tensor([[10.0, 20.0], [0.0, 0.0], [101.0, 202.0]]), rtol=0.0, atol=0.0)
 
 
@@ -203,13 +216,12 @@ def test_padding(check: Check) -> None:
     """The padding row is returned as it is, zeros or not, and gets no gradient; padding_idx=0 is one too."""
     size, dim = check.draw.size(4, 9), check.draw.size()
     for padding_idx in (check.draw.integer(1, size - 1), 0, size - 1):
-        module, _ = _loaded(check, size, dim, padding_idx=padding_idx)
+        module, weight = _loaded(check, size, dim, padding_idx=padding_idx)
+        check(module, torch.tensor([padding_idx])).equals(weight[None, padding_idx], note="the padding row as it is")
         tokens = check.draw.integers(0, size, 4, 5)
         tokens[:, 3] = padding_idx
         expected = F.embedding(tokens, module.weight, padding_idx=padding_idx)
         check(module, tokens).equals(expected).gradients_equal(expected, weight=module.weight)
-        alone = torch.full((2,), padding_idx)
-        check(module, alone).equals(F.embedding(alone, module.weight), note="the padding row as it is")
 
 
 def test_padding_gradient_is_zero(check: Check) -> None:
@@ -217,18 +229,18 @@ def test_padding_gradient_is_zero(check: Check) -> None:
     module = check.build(Embedding, 3, 2, padding_idx=1)
     check.load(module, {"weight": check.draw.normal(3, 2)})
     tokens, cotangent = torch.tensor([0, 1, 1]), torch.tensor([[1.0, 2.0], [10.0, 20.0], [100.0, 200.0]])
+    total = _total(check, module, tokens, cotangent)
     answer = check.run(
         "the gradient of weight by a lookup of tokens 0, 1 and 1, of which 1 is padding",
-        lambda: _gradient(module, tokens, cotangent),
+        lambda: _gradient(total, module),
     )
+    # Exact, here and below: whole numbers, and sums of two of them.
     answer.equals(torch.tensor([[1.0, 2.0], [0.0, 0.0], [0.0, 0.0]]), rtol=0.0, atol=0.0)
     other = torch.tensor([[3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
-
-    def both() -> Tensor:
-        total = (module(tokens) * cotangent).sum() + (module.weight * other).sum()
-        return torch.autograd.grad(total, module.weight)[0]
-
-    answer = check.run("the gradient of weight by that lookup and by a sum over all of weight together", both)
+    answer = check.run(
+        "the gradient of weight by that lookup and by a sum over all of weight together",
+        lambda: _gradient(total + (module.weight * other).sum(), module),
+    )
     answer.equals(torch.tensor([[4.0, 6.0], [5.0, 6.0], [7.0, 8.0]]), rtol=0.0, atol=0.0)
 
 
@@ -241,7 +253,7 @@ def test_first_weights(check: Check) -> None:
     mean, variance = weight.mean().item(), weight.var().item()
     share = (weight.abs() < 1).float().mean().item()
     call = "the numbers in Embedding(250, 40).weight"
-    got = f"a mean of about {mean:.1f} and a variance of about {variance:.1f}"
+    got = f"a mean of about {round(mean, 1) + 0.0} and a variance of about {variance:.1f}"  # no -0.0
     expected = "mean 0 and variance 1, but for chance"
     check.that(abs(mean) < 0.06 and abs(variance - 1) < 0.085, call=call, got=got, expected=expected)
     share_text = f"{share:.0%} of them between -1 and 1"
@@ -259,13 +271,13 @@ def test_generator(check: Check) -> None:
     first, again = (check.build(Embedding, size, dim, generator=torch.Generator().manual_seed(seed)) for _ in range(2))
     other = check.build(Embedding, size, dim, generator=torch.Generator().manual_seed(seed + 1))
     answer = check.run("the weight from a generator of the same seed", lambda: again.weight)
-    answer.equals(first.weight, rtol=0.0, atol=0.0)
+    answer.equals(first.weight, rtol=0.0, atol=0.0)  # the same draws and the same operations: the same bits
     differ = check.run("whether the weight from another seed is another", lambda: not first.weight.equal(other.weight))
     differ.equals(True)
 
 
 def test_edges(check: Check) -> None:
-    """No tokens, a single one without axes, a vocabulary of one, float64."""
+    """No tokens, a single one without axes, a vocabulary of one, a weight of float64 and of bfloat16."""
     module, weight = _loaded(check, 5, 3, padding_idx=1)
     for empty in (torch.zeros(0, dtype=torch.int64), torch.zeros(2, 0, dtype=torch.int32)):
         check(module, empty).equals(torch.zeros(*empty.shape, 3), note="no tokens, no vectors")
@@ -273,11 +285,14 @@ def test_edges(check: Check) -> None:
     check(module, torch.tensor([[0]])).equals(weight[:1, None], note="a batch of one sequence of one")
     alone, row = _loaded(check, 1, 1)
     check(alone, torch.tensor([0, 0])).equals(row.expand(2, 1))
-    check.mutating(alone.double)
-    check.load(alone, {"weight": check.draw.normal(1, 1, dtype=torch.float64)})
-    tokens = torch.tensor([[0], [0]])
-    expected = F.embedding(tokens, alone.weight)
-    check(alone, tokens).equals(expected).gradients_equal(expected, weight=alone.weight)
+    check.mutating(module.double)
+    check.load(module, {"weight": check.draw.normal(5, 3, dtype=torch.float64)})
+    tokens = torch.tensor([[4, 1, 0], [0, 1, 4]])
+    expected = F.embedding(tokens, module.weight, padding_idx=1)
+    check(module, tokens).equals(expected).gradients_equal(expected, weight=module.weight)
+    check.mutating(module.bfloat16)
+    answer = check(module, tokens)
+    answer.equals(expected.detach().bfloat16(), note="of a weight of bfloat16, vectors of bfloat16")
 
 
 def test_refuses_tokens_out_of_range(check: Check) -> None:
@@ -301,11 +316,14 @@ def test_refuses_other_dtypes(check: Check) -> None:
     check.raises(TypeError, module, torch.tensor([1.0, 0.5]), naming="float32")
     check.raises(TypeError, module, torch.tensor([True, False, True]), naming="bool")
     check.raises(TypeError, module, torch.tensor([1, 0, 1], dtype=torch.uint8), naming="uint8")
+    check.raises(TypeError, module, torch.tensor([1, 0, 1], dtype=torch.int16), naming="int16")
 
 
 def test_refuses_sizes(check: Check) -> None:
     """No tokens, no width, a padding token that does not exist: refused by name and value."""
     check.raises(ValueError, Embedding, 0, 4, naming=("num_embeddings", "0"))
+    check.raises(ValueError, Embedding, -3, 4, naming=("num_embeddings", "-3"))
+    check.raises(ValueError, Embedding, 4, 0, naming=("embedding_dim", "0"))
     check.raises(ValueError, Embedding, 4, -2, naming=("embedding_dim", "-2"))
     check.raises(ValueError, Embedding, 4, 2, padding_idx=4, naming=("padding_idx", "4"))
     check.raises(ValueError, Embedding, 4, 2, padding_idx=-1, naming=("padding_idx", "-1"))
