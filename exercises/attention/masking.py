@@ -37,7 +37,7 @@ def padding_mask(lengths: Tensor, size: int | None = None) -> Tensor:
     """Hide the padding behind each sequence of a batch.
 
     Args:
-        lengths: whole numbers (B,): how many real tokens each sequence begins with.
+        lengths: whole numbers (B,), B at least 1: how many real tokens each sequence begins with.
         size: the padded length S; the longest of `lengths` if None.
 
     Returns:

@@ -41,7 +41,7 @@ def padding_mask(lengths: Tensor, size: int | None = None) -> Tensor:
     """Hide the padding behind each sequence of a batch.
 
     Args:
-        lengths: whole numbers (B,): how many real tokens each sequence begins with.
+        lengths: whole numbers (B,), B at least 1: how many real tokens each sequence begins with.
         size: the padded length S; the longest of `lengths` if None.
 
     Returns:
@@ -59,12 +59,10 @@ def padding_mask(lengths: Tensor, size: int | None = None) -> Tensor:
     """
     if lengths.dim() != 1:
         raise ValueError(f"lengths must have one axis (B,), got shape {tuple(lengths.shape)}")
-    longest = int(lengths.max()) if len(lengths) else 0
+    shortest, longest = map(int, lengths.aminmax())
     size = longest if size is None else size
-    if longest > size:
-        raise ValueError(f"a length of {longest} does not fit into size {size}")
-    if len(lengths) and lengths.min() < 0:
-        raise ValueError(f"lengths must be at least 0, got {int(lengths.min())}")
+    if shortest < 0 or longest > size:
+        raise ValueError(f"lengths must be from 0 to the size {size}, got {shortest if shortest < 0 else longest}")
     real = torch.arange(size, device=lengths.device) < lengths[:, None]  # (B, S)
     return real[:, None, None, :]
 

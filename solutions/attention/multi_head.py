@@ -70,7 +70,7 @@ class MultiHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        if min(embed_dim, num_heads) < 1 or embed_dim % num_heads:
+        if not 0 < num_heads <= embed_dim or embed_dim % num_heads:
             raise ValueError(f"num_heads must divide embed_dim, got num_heads={num_heads} and embed_dim={embed_dim}")
         if num_kv_heads < 1 or num_heads % num_kv_heads:
             raise ValueError(

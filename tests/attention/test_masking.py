@@ -97,15 +97,23 @@ def _seen(length: int, past: int) -> Tensor:
     return torch.tensor(rows, dtype=torch.bool).reshape(length, past + length)
 
 
+def _shared(scores: Tensor, mask: Tensor) -> Tensor:
+    """The definition: each visible key's exponential over their sum, and zeros where nothing is visible."""
+    exponentials = scores.exp() * mask
+    return exponentials / exponentials.sum(dim=-1, keepdim=True).clamp_min(1e-30)
+
+
 def test_causal_by_hand(check: Check) -> None:
     """Three tokens: each sees itself and those before it."""
-    check(causal_mask, 3).equals(torch.tensor([[True, False, False], [True, True, False], [True, True, True]]))
+    expected = torch.tensor([[True, False, False], [True, True, False], [True, True, True]])
+    check(causal_mask, 3).equals(expected, note="a row for each query, True where it may see the key")
 
 
 def test_causal_with_past(check: Check) -> None:
     """With keys before the first query, as a decoder with a cache has them, all of those are seen."""
     length, past = check.draw.size(), check.draw.size(2, 7)
-    check(causal_mask, length, past=past).equals(_seen(length, past))
+    note = f"query 0 stands at position {past}, and sees the keys 0 to {past}"
+    check(causal_mask, length, past=past).equals(_seen(length, past), note=note)
     check(causal_mask, 1, past=past).equals(_seen(1, past), note="one new token sees everything")
 
 
@@ -113,6 +121,7 @@ def test_causal_edges(check: Check) -> None:
     """Of length one, and of length zero."""
     check(causal_mask, 1).equals(torch.ones(1, 1, dtype=torch.bool))
     check(causal_mask, 0).equals(torch.ones(0, 0, dtype=torch.bool))
+    check(causal_mask, 0, past=3).equals(torch.ones(0, 3, dtype=torch.bool), note="(T, past + T)")
 
 
 def test_causal_refuses(check: Check) -> None:
@@ -124,7 +133,8 @@ def test_causal_refuses(check: Check) -> None:
 def test_padding_by_hand(check: Check) -> None:
     """Lengths 1 and 3: the keys behind them are hidden from every head and every query."""
     expected = torch.tensor([[True, False, False], [True, True, True]]).reshape(2, 1, 1, 3)
-    check(padding_mask, torch.tensor([1, 3])).equals(expected)
+    note = "(B, 1, 1, S): True where the key is a real token, one of the first `length`"
+    check(padding_mask, torch.tensor([1, 3])).equals(expected, note=note)
 
 
 def test_padding_to_a_size(check: Check) -> None:
@@ -133,6 +143,8 @@ def test_padding_to_a_size(check: Check) -> None:
     expected = torch.tensor([[key < length for key in range(8)] for length in lengths.tolist()])
     check(padding_mask, lengths, 8).equals(expected.reshape(5, 1, 1, 8))
     check(padding_mask, torch.tensor([2]), 4).equals(torch.tensor([True, True, False, False]).reshape(1, 1, 1, 4))
+    full = torch.tensor([[False] * 3, [True] * 3]).reshape(2, 1, 1, 3)
+    check(padding_mask, torch.tensor([0, 3]), 3).equals(full, note="all padding, and none")
 
 
 def test_padding_refuses(check: Check) -> None:
@@ -140,13 +152,15 @@ def test_padding_refuses(check: Check) -> None:
     check.raises(ValueError, padding_mask, torch.tensor([2, 5]), 4, naming=("5", "4"))
     check.raises(ValueError, padding_mask, torch.tensor([2, -1]), 4, naming="-1")
     check.raises(ValueError, padding_mask, torch.tensor([[2, 1]]), 4, naming="(1, 2)")
+    check.raises(ValueError, padding_mask, torch.tensor(2), 4, naming="()")
 
 
 def test_combined_by_hand(check: Check) -> None:
     """Causal and padding together: a key must be allowed by both."""
     causal = _seen(2, 0)
     second = torch.tensor([True, False])
-    check(combine_masks, causal, None, second).equals(torch.tensor([[True, False], [True, False]]))
+    expected = torch.tensor([[True, False], [True, False]])
+    check(combine_masks, causal, None, second).equals(expected, note="True where both are; one row serves all queries")
 
 
 def test_combined_property(check: Check) -> None:
@@ -166,13 +180,15 @@ def test_combined_property(check: Check) -> None:
 def test_combined_refuses(check: Check) -> None:
     """A mask of numbers is refused by its dtype: 0 and 1, or 0 and -inf?"""
     check.raises(TypeError, combine_masks, _seen(2, 0), torch.ones(2, 2), naming="float32")
+    check.raises(TypeError, combine_masks, None, torch.tensor([0, 1]), naming="int64")
 
 
 def test_softmax_by_hand(check: Check) -> None:
     """Scores 0 and ln 3 share 1 : 3; hide the second and the first gets all."""
-    scores = torch.tensor([[0.0, 3.0], [0.0, 3.0]]).log1p() / torch.tensor(4.0).log() * torch.tensor(3.0).log()
+    scores = torch.tensor([[1.0, 3.0], [1.0, 3.0]]).log()
     mask = torch.tensor([[True, True], [True, False]])
-    check(masked_softmax, scores, mask).equals(torch.tensor([[0.25, 0.75], [1.0, 0.0]]))
+    expected = torch.tensor([[0.25, 0.75], [1.0, 0.0]])
+    check(masked_softmax, scores, mask).equals(expected, note="each row sums to 1 over the keys that its query may see")
 
 
 def test_softmax_property(check: Check) -> None:
@@ -180,29 +196,40 @@ def test_softmax_property(check: Check) -> None:
     scores = check.draw.strided(2, 3, 4, 5, dtype=torch.float64)
     mask = check.draw.booleans(4, 5)
     mask[:, 2] = True
-    exponentials = scores.exp() * mask
-    answer = check(masked_softmax, scores, mask).equals(exponentials / exponentials.sum(dim=-1, keepdim=True))
+    answer = check(masked_softmax, scores, mask).has(shape=scores.shape, dtype=scores.dtype)
+    answer.equals(_shared(scores, mask))
     answer.satisfies(
         (answer.value * ~mask).count_nonzero() == 0,
         got=f"{int((answer.value * ~mask).count_nonzero())} hidden weights that are not 0",
         expected="exactly 0",
     )
-    check(masked_softmax, scores).equals(
-        scores.exp() / scores.exp().sum(dim=-1, keepdim=True), note="no mask hides nothing"
-    )
+    everything = torch.ones(4, 5, dtype=torch.bool)
+    check(masked_softmax, scores).equals(_shared(scores, everything), note="no mask hides nothing")
+
+
+def test_softmax_of_broadcast_masks(check: Check) -> None:
+    """A mask of padding, or of whole queries, serves every head; the dtype stays that of the scores."""
+    scores = check.draw.normal(2, 3, 4, 5)
+    padding = torch.tensor([[True, True, True, False, False], [True] * 5]).reshape(2, 1, 1, 5)
+    queries = torch.tensor([True, False, True, True]).reshape(4, 1)
+    for dtype in (torch.float32, torch.bfloat16):
+        for mask, note in ((padding, "padding behind the first sequence"), (queries, "query 1 may see nothing")):
+            expected = _shared(scores.to(dtype).double(), mask).to(dtype)
+            check(masked_softmax, scores.to(dtype), mask).equals(expected, note=note)
 
 
 def test_softmax_extremes(check: Check) -> None:
     """Visible scores far below zero still get all the weight: a hidden key has none, not just little."""
     scores = torch.tensor([[-2e9, -2e9, 0.0], [1e30, -1e30, 1e30]])
     mask = torch.tensor([[True, True, False], [True, True, False]])
-    check(masked_softmax, scores, mask).equals(torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]))
+    expected = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])
+    check(masked_softmax, scores, mask).equals(expected, note="the third key is hidden from both queries")
 
 
 def test_softmax_of_a_hidden_row(check: Check) -> None:
     """A row that may see nothing is all zeros, in value and in gradient."""
     scores = check.draw.normal(3, 4, dtype=torch.float64, requires_grad=True)
     mask = torch.tensor([[True, True, False, True], [False] * 4, [True, False, False, False]])
-    exponentials = scores.exp() * mask
-    expected = exponentials / exponentials.sum(dim=-1, keepdim=True).clamp_min(1e-30)
-    check(masked_softmax, scores, mask).equals(expected.detach()).gradients_equal(expected, scores=scores)
+    expected = _shared(scores, mask)
+    answer = check(masked_softmax, scores, mask).equals(expected.detach(), note="query 1 may see nothing: zeros")
+    answer.gradients_equal(expected, scores=scores)

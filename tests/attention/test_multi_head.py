@@ -4,6 +4,7 @@ The oracles are torch.nn.MultiheadAttention with the same weights, and a loop ov
 out of the weights; its boolean masks mean the opposite of ours.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -153,14 +154,14 @@ def _sizes(draw: Draw) -> tuple[int, int]:
 def _weights(
     draw: Draw, embed_dim: int, outputs: int, *, bias: bool = True, dtype: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:
-    """Parameters of a module whose c_attn has so many outputs."""
+    """Parameters of a module whose c_attn has so many outputs; they leave the tokens' variance about as it is."""
     shapes: dict[str, tuple[int, ...]] = {
         "c_attn.weight": (outputs, embed_dim),
         "c_proj.weight": (embed_dim, embed_dim),
     }
     if bias:
         shapes |= {"c_attn.bias": (outputs,), "c_proj.bias": (embed_dim,)}
-    return {name: draw.normal(*shape, dtype=dtype, scale=0.3) for name, shape in shapes.items()}
+    return {name: draw.normal(*shape, dtype=dtype, scale=embed_dim**-0.5) for name, shape in shapes.items()}
 
 
 def _with_twin(check: Check, heads: int, head_dim: int, **options: Any) -> tuple[Any, nn.MultiheadAttention]:
@@ -250,7 +251,9 @@ def test_by_hand(check: Check) -> None:
     for causal, expected in [(False, [[20.0, 2.5], [20.0, 2.5]]), (True, [[10.0, 1.5], [20.0, 2.5]])]:
         module = check.build(MultiHeadAttention, 2, 2, causal=causal)
         check.load(module, weights)
-        check(module, x).equals(torch.tensor([expected]), note="c_proj swaps the two heads, and adds 0.5 to the second")
+        means = "(1, 10), then the mean (2, 20)" if causal else "the mean (2, 20)"
+        note = f"c_proj swaps the two heads of {means}, and adds 0.5 to the second"
+        check(module, x).equals(torch.tensor([expected]), note=note)
 
 
 def test_self_attention(check: Check) -> None:
@@ -258,7 +261,8 @@ def test_self_attention(check: Check) -> None:
     heads, head_dim = _sizes(check.draw)
     module, twin = _with_twin(check, heads, head_dim)
     x = check.draw.strided(3, 5, heads * head_dim)
-    check(module, x).equals(twin(x, x, x, need_weights=False)[0])
+    note = f"torch's, of {heads} heads of width {head_dim}"
+    check(module, x).equals(twin(x, x, x, need_weights=False)[0], note=note)
 
 
 def test_cross_attention(check: Check) -> None:
@@ -266,11 +270,16 @@ def test_cross_attention(check: Check) -> None:
     heads, head_dim = _sizes(check.draw)
     module, twin = _with_twin(check, heads, head_dim)
     x, memory = check.draw.strided(2, 4, heads * head_dim), check.draw.strided(2, 7, heads * head_dim)
-    check(module, x, memory).equals(twin(x, memory, memory, need_weights=False)[0])
+    note = "queries from x, keys and values from the memory"
+    check(module, x, memory).equals(twin(x, memory, memory, need_weights=False)[0], note=note)
     mask = check.draw.booleans(4, 7)
     mask[:, 2] = True
     expected = _attended(twin, x, memory, mask)
     check(module, x, memory, mask).equals(expected, note="with a mask over the memory")
+    bare = check.build(MultiHeadAttention, heads * head_dim, heads, bias=False)
+    weights = _weights(check.draw, heads * head_dim, 3 * heads * head_dim, bias=False)
+    check.load(bare, weights)
+    check(bare, x, memory).equals(_by_heads(weights, x, heads, memory=memory), note="without biases")
 
 
 def test_masks(check: Check) -> None:
@@ -280,7 +289,7 @@ def test_masks(check: Check) -> None:
     x = check.draw.normal(2, 6, heads * head_dim)
     itself = torch.eye(6, dtype=torch.bool)
     mask = check.draw.booleans(6, 6) | itself
-    check(module, x, mask=mask).equals(_attended(twin, x, x, mask))
+    check(module, x, mask=mask).equals(_attended(twin, x, x, mask), note="one mask (T, T) for all")
     mask = (torch.arange(6) < torch.tensor([[4], [6]]))[:, None, None, :]
     check(module, x, mask=mask).equals(_attended(twin, x, x, mask), note="padding behind the first sequence")
     mask = check.draw.booleans(2, heads, 6, 6) | itself
@@ -293,7 +302,7 @@ def test_causal(check: Check) -> None:
     module, twin = _with_twin(check, heads, head_dim, causal=True)
     x = check.draw.normal(2, 5, heads * head_dim)
     earlier = torch.ones(5, 5, dtype=torch.bool).tril()
-    check(module, x).equals(_attended(twin, x, x, earlier))
+    check(module, x).equals(_attended(twin, x, x, earlier), note="each token sees itself and those before it")
     real = torch.tensor([[True, True, True, True, True], [True, False, True, True, False]])[:, None, None, :]
     check(module, x, mask=real).equals(_attended(twin, x, x, earlier & real), note="with two tokens of padding")
 
@@ -338,12 +347,13 @@ def test_grouped(check: Check) -> None:
         weights = _weights(check.draw, 6 * head_dim, (6 + 2 * kv_heads) * head_dim)
         module = check.build(MultiHeadAttention, 6 * head_dim, 6, num_kv_heads=kv_heads)
         check.load(module, weights)
-        check(module, x).equals(_by_heads(weights, x, 6, kv_heads=kv_heads))
-        check(module, x, memory).equals(_by_heads(weights, x, 6, kv_heads=kv_heads, memory=memory))
+        note = f"each head of keys serves {6 // kv_heads} neighbouring heads of queries"
+        check(module, x).equals(_by_heads(weights, x, 6, kv_heads=kv_heads), note=note)
+        check(module, x, memory).equals(_by_heads(weights, x, 6, kv_heads=kv_heads, memory=memory), note=note)
 
 
 def test_bias(check: Check) -> None:
-    """A bias of each head's own is added to its scaled scores, along with the masks."""
+    """A bias of each head's own is added to its scaled scores, along with the masks, and over a memory too."""
     heads, head_dim = _sizes(check.draw)
     width = heads * head_dim
     weights = _weights(check.draw, width, 3 * width)
@@ -353,7 +363,14 @@ def test_bias(check: Check) -> None:
         module = check.build(MultiHeadAttention, width, heads, causal=causal)
         check.load(module, weights)
         hidden = bias.masked_fill(later, float("-inf")) if causal else bias
-        check(module, x, bias=bias).equals(_by_heads(weights, x, heads, bias=hidden))
+        check(module, x, bias=bias).equals(
+            _by_heads(weights, x, heads, bias=hidden), note="head h with bias[h] added to its scores"
+        )
+    module = check.build(MultiHeadAttention, width, heads)
+    check.load(module, weights)
+    memory = check.draw.normal(2, 3, width)
+    expected = _by_heads(weights, x, heads, memory=memory, bias=bias[..., :3])
+    check(module, x, memory, bias=bias[..., :3]).equals(expected, note="head h with bias[h] over the memory")
 
 
 def test_order_of_the_tokens(check: Check) -> None:
@@ -385,7 +402,7 @@ def test_gradients(check: Check) -> None:
 
 
 def test_cache(check: Check) -> None:
-    """Three tokens, then two, then one, with a cache: the same as all six at once without one."""
+    """Three tokens, two, then one, with a cache: as all six at once; without `causal` they see all there is so far."""
     head_dim = check.draw.size(2, 5)
     width = 4 * head_dim
     padded = torch.tensor([[True] * 6, [True, False, True, True, False, True]])
@@ -407,6 +424,14 @@ def test_cache(check: Check) -> None:
         check.run("how many updates the cache got in three calls", partial(len, cache.keys)).equals(3)
         check.run("the keys that the cache was given, together", partial(torch.cat, cache.keys, 2)).equals(keys)
         check.run("the values that the cache was given, together", partial(torch.cat, cache.values, 2)).equals(values)
+    module = check.build(MultiHeadAttention, width, 4)
+    weights = _weights(check.draw, width, 3 * width)
+    check.load(module, weights)
+    cache, x = _Cache(), check.draw.normal(2, 5, width)
+    for start, end in ((0, 3), (3, 5)):
+        expected = _by_heads(weights, x[:, start:end], 4, memory=x[:, :end])
+        answer = check(module, x[:, start:end], cache=cache)
+        answer.equals(expected, note=f"tokens {start} to {end - 1} see tokens 0 to {end - 1}: it is not causal")
 
 
 def test_dropout(check: Check) -> None:
@@ -438,7 +463,7 @@ def test_dropout(check: Check) -> None:
 
 
 def test_edges(check: Check) -> None:
-    """One token or none, one head, no biases, float64; a token that may see nothing gets c_proj's bias."""
+    """One token, one head, no biases, float64; a token that may see nothing gets c_proj's bias."""
     width = check.draw.size()
     weights = _weights(check.draw, width, 3 * width, bias=False, dtype=torch.float64)
     module = check.build(MultiHeadAttention, width, 1, bias=False, causal=True)
@@ -447,8 +472,6 @@ def test_edges(check: Check) -> None:
     x = check.draw.strided(1, 1, width, dtype=torch.float64)
     alone = x @ weights["c_attn.weight"][2 * width :].T @ weights["c_proj.weight"].T
     check(module, x).equals(alone, note="its own value, projected")
-    empty = check.draw.normal(1, 0, width, dtype=torch.float64)
-    check(module, empty).equals(empty, note="no tokens, no results")
     heads, head_dim = _sizes(check.draw)
     width = heads * head_dim
     module = check.build(MultiHeadAttention, width, heads)
@@ -461,17 +484,23 @@ def test_edges(check: Check) -> None:
 
 def test_refused(check: Check) -> None:
     """Heads that do not divide, a dropout of 1, tokens of another width: each refused by name and value."""
-    make = MultiHeadAttention
+    make: Any = MultiHeadAttention
     check.raises(ValueError, make, 10, 4, naming=("embed_dim", "10", "num_heads", "4"))
-    check.raises(ValueError, make, 10, 0, naming=("num_heads", "0"))
+    for embed_dim, heads in ((10, 0), (12, -3), (0, 4)):
+        check.raises(ValueError, make, embed_dim, heads, naming=("embed_dim", str(embed_dim), "num_heads", str(heads)))
     check.raises(ValueError, make, 12, 6, num_kv_heads=4, naming=("num_kv_heads", "4", "num_heads", "6"))
-    check.raises(ValueError, make, 12, 6, num_kv_heads=0, naming=("num_kv_heads", "0"))
-    check.raises(ValueError, make, 12, 6, dropout=1.0, naming=("dropout", "1.0"))
+    for kv_heads in (0, -2):
+        check.raises(ValueError, make, 12, 6, num_kv_heads=kv_heads, naming=("num_kv_heads", str(kv_heads)))
+    for dropout in (1.0, -0.01, math.nan):
+        check.raises(ValueError, make, 12, 6, dropout=dropout, naming=("dropout", str(dropout)))
+    check.build(make, 12, 6, dropout=0.99)
     x, narrow = check.draw.normal(2, 3, 12), check.draw.normal(2, 3, 8)
     module, causal = check.build(make, 12, 6), check.build(make, 12, 6, causal=True)
     check.raises(ValueError, module, narrow, naming=("x", "12", "(2, 3, 8)"))
     check.raises(ValueError, module, x[0], naming=("x", "(3, 12)"))
+    check.raises(ValueError, module.project, narrow, naming=("x", "12", "(2, 3, 8)"))
     check.raises(ValueError, module, x, narrow, naming=("memory", "12", "(2, 3, 8)"))
+    check.raises(ValueError, module, x, x[0], naming=("memory", "(3, 12)"))
     check.raises(ValueError, module, x, x[:1], naming=("memory", "(2, 3, 12)", "(1, 3, 12)"))
     check.raises(ValueError, causal, x, x, naming=("memory", "causal"))
     check.raises(ValueError, module, x, x, cache=_Cache(), naming=("memory", "cache"))

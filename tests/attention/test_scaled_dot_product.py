@@ -159,7 +159,10 @@ def test_weights_by_hand(check: Check) -> None:
     """Scores 0 and ln 3, after dividing by sqrt(4), share the attention 1 : 3."""
     query = torch.tensor([[2 * math.log(3.0), 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0]])
     key = torch.tensor([[0.0, 0.0, 0.0, 5.0], [1.0, 0.0, 0.0, 5.0]])
-    check(attention_weights, query, key).equals(torch.tensor([[0.25, 0.75], [0.5, 0.5]]))
+    expected = torch.tensor([[0.25, 0.75], [0.5, 0.5]])
+    check(attention_weights, query, key).equals(
+        expected, note="a row for each query; the first one's scores are 0, ln 3"
+    )
 
 
 def test_attention_by_hand(check: Check) -> None:
@@ -199,16 +202,22 @@ def test_scale(check: Check) -> None:
     query, key, value = _inputs(check.draw)
     scale = float(check.draw.uniform(0.7, 2.0, 1))
     expected = F.scaled_dot_product_attention(query, key, value, scale=scale)
-    check(scaled_dot_product_attention, query, key, value, scale=scale).equals(expected)
+    answer = check(scaled_dot_product_attention, query, key, value, scale=scale)
+    answer.equals(expected, note=f"the dot products times {scale:.4g}, whatever D is")
     uniform = torch.full((2, 3, query.shape[-2], key.shape[-2]), 1 / key.shape[-2])
-    check(attention_weights, query, key, scale=0.0).equals(uniform)
+    note = f"every score is 0, so each of the {key.shape[-2]} keys gets the same"
+    check(attention_weights, query, key, scale=0.0).equals(uniform, note=note)
 
 
 def test_bias(check: Check) -> None:
     """A bias is added to the scaled scores before the softmax; a mask hides keys all the same."""
     query, key, value = _inputs(check.draw)
     bias = check.draw.normal(3, query.shape[-2], key.shape[-2], scale=2.0)
-    check(attention_weights, query, key, bias=bias).equals(_weights(query, key, bias=bias))
+    note = "the softmax of dot product / sqrt(D) + bias"
+    check(attention_weights, query, key, bias=bias).equals(_weights(query, key, bias=bias), note=note)
+    check(attention_weights, query, key, bias=bias[0, 0]).equals(
+        _weights(query, key, bias=bias[0, 0]), note="a bias (S,) is the same for every query"
+    )
     mask = _mask(check.draw, query.shape[-2], key.shape[-2])
     hidden = bias.masked_fill(~mask, float("-inf")).expand(2, -1, -1, -1)
     expected = F.scaled_dot_product_attention(query, key, value, attn_mask=hidden, scale=0.5)
@@ -244,6 +253,7 @@ def test_within_the_values(check: Check) -> None:
     answer.has(shape=(*query.shape[:-1], value.shape[-1]), dtype=torch.float64)
     least, greatest = (bound[..., None, :] for bound in value[..., mask, :].aminmax(dim=-2))
     beyond = torch.maximum(least - answer.value, answer.value - greatest).max().item()
+    # Weights that sum to 1 up to 8 roundings of 1.1e-16, values below 10: 1e-14 would do.
     answer.satisfies(
         beyond <= 1e-12,
         got=f"a result that lies {beyond:.3g} outside of the visible values",
@@ -291,9 +301,10 @@ def test_nothing_to_see(check: Check) -> None:
     mask[1] = False
     sighted = torch.arange(length) != 1
     seen = _weights(query, key, mask | ~sighted[:, None]) * sighted[:, None]
-    answer = check(attention_weights, query, key, mask).equals(seen)
+    note = "zeros for query 1, which may see nothing"
+    answer = check(attention_weights, query, key, mask).equals(seen, note=note)
     answer.gradients_equal(seen, query=query, key=key)
-    result = check(scaled_dot_product_attention, query, key, value, mask).equals(seen @ value)
+    result = check(scaled_dot_product_attention, query, key, value, mask).equals(seen @ value, note=note)
     result.gradients_equal(seen @ value, query=query, key=key, value=value)
 
 
@@ -315,9 +326,8 @@ def test_dropout(check: Check) -> None:
     kept = shown != 0
     expected = _weights(query, key) * kept / (1 - rate)
     expected = torch.cat([expected, expected.sum(dim=-1, keepdim=True)], dim=-1)
-    answer.equals(expected.detach(), note="weights that are kept, divided by 0.75").gradients_equal(
-        expected, query=query, key=key
-    )
+    note = "weights that are kept, divided by 0.75; the last column is the sum of the others"
+    answer.equals(expected.detach(), note=note).gradients_equal(expected, query=query, key=key)
     # Hoeffding: the share of N = 3 * 64 * 64 independent ones is off by t with probability below
     # 2 exp(-2 N t^2), which is 5e-10 at t = 0.03. The 192 weights of two queries or keys are
     # alike by chance with probability (0.75^2 + 0.25^2)^192, below 1e-39.
@@ -341,6 +351,30 @@ def test_dropout(check: Check) -> None:
     )
 
 
+def test_where_dropout_is_drawn_from(check: Check) -> None:
+    """Without a generator dropout is drawn from torch's own; at a dropout of 0 nothing is drawn at all."""
+    query, key, value = check.draw.normal(9, 3), check.draw.normal(30, 3), torch.eye(30)
+    seed = check.draw.seed()
+    drawn = []
+    for start in (seed, seed + 1, seed):
+        torch.manual_seed(start)
+        drawn.append(check(scaled_dot_product_attention, query, key, value, dropout=0.5).has(shape=(9, 30)))
+    drawn[2].equals(drawn[0].value, note="again after the same torch.manual_seed")
+    drawn[1].satisfies(
+        not torch.equal(drawn[1].value, drawn[0].value),
+        got="the same weights dropped after another torch.manual_seed",
+        expected="others",
+    )
+    generator = torch.Generator().manual_seed(seed)
+    answer = check(scaled_dot_product_attention, query, key, value, dropout=0.0, generator=generator)
+    answer.equals(_weights(query, key), note="nothing is dropped")
+    answer.satisfies(
+        torch.equal(generator.get_state(), torch.Generator().manual_seed(seed).get_state()),
+        got="a generator from which something was drawn",
+        expected="the generator as it was: at a dropout of 0 nothing is drawn",
+    )
+
+
 def test_shapes_refused(check: Check) -> None:
     """Keys of another width, values of another number, a dropout of 1: each refused by name."""
     query, key, value = check.draw.normal(2, 3), check.draw.normal(5, 4), check.draw.normal(5, 7)
@@ -348,8 +382,9 @@ def test_shapes_refused(check: Check) -> None:
     check.raises(ValueError, scaled_dot_product_attention, query, key, value, naming=("(2, 3)", "(5, 4)"))
     query, key, value = check.draw.normal(2, 4), check.draw.normal(5, 4), check.draw.normal(6, 7)
     check.raises(ValueError, scaled_dot_product_attention, query, key, value, naming=("(5, 4)", "(6, 7)"))
-    for dropout in (1.0, -0.5):
-        arguments = (query, key, value[:5])
+    arguments = (query, key, value[:5])
+    check(scaled_dot_product_attention, *arguments, dropout=0.99).has(shape=(2, 7))
+    for dropout in (1.0, -0.01, math.nan):
         check.raises(
             ValueError, scaled_dot_product_attention, *arguments, dropout=dropout, naming=("dropout", str(dropout))
         )
@@ -363,7 +398,13 @@ def test_masks_refused(check: Check) -> None:
     check.raises(ValueError, attention_weights, query, key, padding, naming=("mask", "(3, 1, 1, 5)", "(3, 2, 5)"))
     bias = check.draw.normal(4, 1, 5)
     check.raises(ValueError, attention_weights, query, key, bias=bias, naming=("bias", "(4, 1, 5)", "(3, 2, 5)"))
+    larger = torch.ones(3, 1, 5, dtype=torch.bool)  # three times as many as the scores of one sequence
+    one = (query[:1], key[:1])
+    check.raises(ValueError, attention_weights, *one, larger, naming=("mask", "(3, 1, 5)", "(1, 2, 5)"))
+    check.raises(ValueError, attention_weights, *one, bias=larger.float(), naming=("bias", "(3, 1, 5)", "(1, 2, 5)"))
     value = check.draw.normal(3, 5, 2)
     numbers = torch.ones(2, 5)
     check.raises(TypeError, scaled_dot_product_attention, query, key, value, numbers, naming=("mask", "float32"))
+    check.raises(TypeError, attention_weights, query, key, numbers.long(), naming=("mask", "int64"))
     check.raises(TypeError, attention_weights, query, key, bias=mask[:, :5], naming=("bias", "bool"))
+    check.raises(TypeError, attention_weights, query, key, bias=numbers.long(), naming=("bias", "int64"))
