@@ -109,7 +109,8 @@ def initialize(module: nn.Module, num_layers: int, *, generator: torch.Generator
 
     Args:
         module: its parameters are told apart by name and by axes: a name that ends in "bias" is one, any other of one
-            axis is a norm's weight, and `c_proj` is the last part but one, as in ``h.0.attn.c_proj.weight``.
+            axis is a norm's weight, and `c_proj` is the last part but one, as in ``h.0.attn.c_proj.weight``. A name may
+            also have but one part, as ``weight`` of a single layer.
         num_layers: L, of the whole model, at least 1.
         generator: where the numbers are drawn from; torch's global one if None.
 

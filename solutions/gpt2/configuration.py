@@ -96,7 +96,7 @@ class GPT2Config:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0.0 <= self.embedding_dropout < 1.0:
             raise ValueError(f"embedding_dropout must be at least 0 and less than 1, got {self.embedding_dropout}")
-        if not 0.0 < self.eps < math.inf:  # NaN, which JSON may bring, is neither
+        if not self.eps < math.inf:  # nor is NaN, which JSON may bring; the block refuses what is not above 0
             raise ValueError(f"eps must be above 0 and finite, got {self.eps}")
         self.block  # noqa: B018  (a block's configuration refuses what is wrong with the other fields)
 
@@ -153,7 +153,7 @@ class GPT2Config:
         values = {key: getattr(self, name) for name, (key, _) in _KEYS.items()}
         values["activation_function"] = _ACTIVATIONS[self.activation]
         values |= _FIXED | {"architectures": ["GPT2LMHeadModel"], "bos_token_id": None, "eos_token_id": None}
-        return json.dumps(values, indent=2, sort_keys=True) + "\n"
+        return json.dumps(values, indent=2)
 
     @classmethod
     def from_json(cls, text: str) -> "GPT2Config":
@@ -231,6 +231,5 @@ def _linear(inputs: int, outputs: int) -> int:
 
 def _checked(key: str, value: Any, types: tuple[type, ...]) -> Any:
     if type(value) not in types:  # and not isinstance: a bool is an int to Python
-        wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
-        raise ValueError(f"{key} must be {wanted}, got {json.dumps(value)}")
+        raise ValueError(f"{key} must be {' or '.join(kind.__name__ for kind in types)}, got {json.dumps(value)}")
     return value

@@ -54,8 +54,8 @@ class InputOutput(nn.Module):
     def __init__(self, config: GPT2Config, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.config = config
-        self.wte = Embedding(config.vocab_size, config.embed_dim, generator=generator)
-        self.wpe = LearnedPositionalEmbedding(config.context_length, config.embed_dim, generator=generator)
+        self.wte = Embedding(config.vocab_size, config.embed_dim)
+        self.wpe = LearnedPositionalEmbedding(config.context_length, config.embed_dim)
         self.drop = Dropout(config.embedding_dropout)
         self.ln_f = LayerNorm(config.embed_dim, config.eps)
         self.lm_head = TiedOutput(self.wte)
@@ -95,10 +95,10 @@ class InputOutput(nn.Module):
             return self.drop(self.wpe(vectors, past=past))
         if positions.shape != tokens.shape:
             raise ValueError(f"positions {tuple(positions.shape)} and tokens {tuple(tokens.shape)} differ in shape")
-        if positions.numel():
-            for position in map(int, positions.aminmax()):  # as an index, -1 would be the last row
-                if not 0 <= position < self.config.context_length:
-                    raise ValueError(f"position {position} is not in a context_length of {self.config.context_length}")
+        limit = self.config.context_length
+        outside = positions[(positions < 0) | (positions >= limit)]  # as an index, -1 would be the last row
+        if len(outside):
+            raise ValueError(f"position {outside[0]} is not in a context_length of {limit}")
         return self.drop(vectors + self.wpe.weight[positions])
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -127,7 +127,8 @@ def initialize(module: nn.Module, num_layers: int, *, generator: torch.Generator
 
     Args:
         module: its parameters are told apart by name and by axes: a name that ends in "bias" is one, any other of one
-            axis is a norm's weight, and `c_proj` is the last part but one, as in ``h.0.attn.c_proj.weight``.
+            axis is a norm's weight, and `c_proj` is the last part but one, as in ``h.0.attn.c_proj.weight``. A name may
+            also have but one part, as ``weight`` of a single layer.
         num_layers: L, of the whole model, at least 1.
         generator: where the numbers are drawn from; torch's global one if None.
 
@@ -143,13 +144,13 @@ def initialize(module: nn.Module, num_layers: int, *, generator: torch.Generator
     if num_layers < 1:
         raise ValueError(f"num_layers must be at least 1, got {num_layers}")
     for name, parameter in module.named_parameters():
-        *_, layer, kind = ["", *name.split(".")]
-        if kind == "bias":
+        if name.endswith("bias"):
             parameter.zero_()
         elif parameter.dim() == 1:
             parameter.fill_(1.0)
         else:
-            std = 0.02 / math.sqrt(2 * num_layers) if layer == "c_proj" else 0.02
+            adds = name.split(".")[-2:-1] == ["c_proj"]  # to the residual stream
+            std = 0.02 / math.sqrt(2 * num_layers) if adds else 0.02
             parameter.normal_(std=std, generator=generator)
 
 

@@ -223,8 +223,18 @@ def test_presets(check: Check) -> None:
         expected |= {"num_heads": heads, "activation": "gelu_tanh", "eps": 1e-5}
         got = {key: fields[key] for key in expected}
         _seen(check, f"the sizes of {answer.call}", got).equals(expected)
-        _parameters(check, answer.value, answer.call).equals(parameters)
+        _parameters(check, answer.value, answer.call).equals(parameters, note="as published")
     _seen(check, "sorted(PRESETS)", sorted(PRESETS)).equals(sorted(PUBLISHED))
+
+
+def test_defaults(check: Check) -> None:
+    """Without arguments: the smallest GPT-2, field by field. What has been made cannot be changed."""
+    expected: dict[str, Any] = {"vocab_size": 50257, "context_length": 1024, "embed_dim": 768, "num_layers": 12}
+    expected |= {"num_heads": 12, "hidden_dim": None, "activation": "gelu_tanh", "eps": 1e-5}
+    expected |= {"dropout": 0.1, "attention_dropout": 0.1, "embedding_dropout": 0.1}
+    answer = check(GPT2Config)
+    _fields(check, answer).equals(expected)
+    check.raises(AttributeError, setattr, answer.value, "num_layers", 3)
 
 
 def test_preset_with_changes(check: Check) -> None:
@@ -275,21 +285,33 @@ def test_block(check: Check) -> None:
     expected = {name: sizes[name] for name in names}
     expected |= {"norm": "layer_norm", "placement": "pre", "gated": False, "bias": True, "attention": "causal"}
     # num_kv_heads may be None or the number of heads, which is the same.
-    check.run("the fields of its block", lambda: {key: block.value[key] for key in expected}).equals(expected)
+    check.run("the fields of GPT2Config(...).block", lambda: {key: block.value[key] for key in expected}).equals(
+        expected, note="as the configuration says, or else as in GPT-2"
+    )
 
 
 def test_refuses_bad_sizes(check: Check) -> None:
     """A configuration that makes no sense is refused when it is made; the message names the field and its value."""
-    check.raises(ValueError, GPT2Config, vocab_size=0, naming=("vocab_size", "0"))
-    check.raises(ValueError, GPT2Config, context_length=-1, naming=("context_length", "-1"))
-    check.raises(ValueError, GPT2Config, num_layers=0, naming=("num_layers", "0"))
+    for name in ("vocab_size", "context_length", "num_layers", "embed_dim", "num_heads"):
+        for size in (0, -1):
+            check.raises(ValueError, GPT2Config, **{name: size}, naming=(name, str(size)))
     check.raises(ValueError, GPT2Config, embed_dim=10, num_heads=4, naming=("num_heads", "4", "10"))
     check.raises(ValueError, GPT2Config, hidden_dim=0, naming=("hidden_dim", "0"))
     check.raises(ValueError, GPT2Config, activation="softmax", naming=("softmax", "gelu_tanh"))
-    check.raises(ValueError, GPT2Config, embedding_dropout=1.0, naming=("embedding_dropout", "1.0"))
-    check.raises(ValueError, GPT2Config, attention_dropout=-0.1, naming=("attention_dropout", "-0.1"))
-    for eps in (0.0, float("nan"), float("inf")):
+    for name in ("dropout", "attention_dropout", "embedding_dropout"):
+        for rate in (1.0, -0.1, float("nan")):
+            check.raises(ValueError, GPT2Config, **{name: rate}, naming=(name, str(rate)))
+    for eps in (0.0, -1e-5, float("nan"), float("inf")):
         check.raises(ValueError, GPT2Config, eps=eps, naming=("eps", str(eps)))
+
+
+def test_least_sizes(check: Check) -> None:
+    """The least that makes sense is taken: one of everything, no dropout, or nearly nothing else."""
+    ones = dict.fromkeys(("vocab_size", "context_length", "embed_dim", "num_layers", "num_heads", "hidden_dim"), 1)
+    for rate in (0.0, 0.99):
+        rates = dict.fromkeys(("dropout", "attention_dropout", "embedding_dropout"), rate)
+        sizes = {**ones, "activation": "relu", **rates, "eps": 1e-12}
+        _fields(check, check(GPT2Config, **sizes)).equals(sizes)
 
 
 def test_json_opens_in_transformers(check: Check) -> None:
@@ -300,13 +322,16 @@ def test_json_opens_in_transformers(check: Check) -> None:
         (check.folder / "config.json").write_text(text, encoding="utf-8")
         call = "AutoConfig.from_pretrained(folder)"
         opened = check.run(call, lambda: transformers.AutoConfig.from_pretrained(check.folder)).value
-        theirs = {name: getattr(opened, key, None) for name, key in THEIRS.items()}
-        _seen(check, "the sizes that transformers reads", theirs).equals({name: sizes[name] for name in THEIRS})
+        theirs = {f"{key}, our {name}": getattr(opened, key, None) for name, key in THEIRS.items()}
+        wanted = {f"{key}, our {name}": sizes[name] for name, key in THEIRS.items()}
+        _seen(check, "the sizes that transformers reads", theirs).equals(wanted, note="what was written")
         expected = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
         rest = {key: getattr(opened, key, None) for key in expected}
         _seen(check, "the kind of model that transformers reads", rest).equals(expected)
-        ends = [getattr(opened, key, "none") for key in ("bos_token_id", "eos_token_id")]
-        _seen(check, "bos_token_id and eos_token_id that transformers reads", ends).equals([None, None])
+        ends = {key: getattr(opened, key, "none") for key in ("bos_token_id", "eos_token_id")}
+        _seen(check, "bos_token_id and eos_token_id that transformers reads", ends).equals(
+            dict.fromkeys(ends), note="null in the file: left out, it would be 50256"
+        )
 
 
 def test_json_activations(check: Check) -> None:
@@ -323,7 +348,9 @@ def test_json_activations(check: Check) -> None:
             proof=written,
         )
         if known:
-            _seen(check, f"{written} as transformers has it, for {name}", ACT2FN[written](x)).equals(function(x))
+            _seen(check, f"{written} as transformers has it, for {name}", ACT2FN[written](x)).equals(
+                function(x), note=f"{name} as this course has it"
+            )
 
 
 def test_json_by_hand(check: Check) -> None:
@@ -352,7 +379,7 @@ def test_json_both_ways(check: Check) -> None:
         config = check.build(GPT2Config, **sizes)
         text = check(config.to_json).value
         again = check(GPT2Config.from_json, text)
-        _fields(check, again).equals(sizes, rtol=0.0, atol=0.0)
+        _fields(check, again).equals(sizes, rtol=0.0, atol=0.0)  # JSON has as many digits as it takes: nothing is lost
         again.satisfies(
             again.value == config and hash(again.value) == hash(config),
             got="a configuration that is not equal to the one written, or has another hash",
@@ -360,18 +387,27 @@ def test_json_both_ways(check: Check) -> None:
         )
 
 
+def _written(value: Any) -> str:
+    """What an error may call a value: as JSON has it, or as Python does; a text with or without quotes."""
+    return value if isinstance(value, str) else f"{json.dumps(value)}|{value!r}"
+
+
 def test_json_of_other_models(check: Check) -> None:
     """A key that asks for what this GPT-2 has not is refused by its name."""
     for key, value in (
         ("scale_attn_weights", False),
+        ("scale_attn_weights", None),
         ("scale_attn_by_inverse_layer_idx", True),
         ("tie_word_embeddings", False),
         ("add_cross_attention", True),
         ("model_type", "gpt_neo"),
         ("activation_function", "quick_gelu"),
     ):
-        words = (key, value) if isinstance(value, str) else (key,)
+        words = (key, _written(value), "relu") if key == "activation_function" else (key, _written(value))
         check.raises(ValueError, GPT2Config.from_json, json.dumps({**REQUIRED, key: value}), naming=words)
+    for eps in ("NaN", "Infinity"):
+        text = json.dumps({**REQUIRED, "layer_norm_epsilon": float(eps)})
+        check.raises(ValueError, GPT2Config.from_json, text, naming=("eps", "nan" if eps == "NaN" else "inf"))
     check.raises(ValueError, GPT2Config.from_json, json.dumps({**REQUIRED, "n_head": 4}), naming=("num_heads", "4"))
 
 
@@ -383,7 +419,18 @@ def test_json_that_is_damaged(check: Check) -> None:
     for key in REQUIRED:
         text = json.dumps({name: value for name, value in REQUIRED.items() if name != key})
         check.raises(ValueError, GPT2Config.from_json, text, naming=key)
-    for key, value in (("n_layer", True), ("n_layer", None), ("n_embd", "6"), ("n_embd", 6.0), ("n_inner", [24])):
-        check.raises(ValueError, GPT2Config.from_json, json.dumps({**REQUIRED, key: value}), naming=key)
+    for key, value in (
+        ("n_layer", "1"),
+        ("n_layer", True),
+        ("n_layer", None),
+        ("n_embd", "6"),
+        ("n_embd", 6.0),
+        ("n_inner", [24]),
+    ):
+        check.raises(
+            ValueError, GPT2Config.from_json, json.dumps({**REQUIRED, key: value}), naming=(key, _written(value))
+        )
     for key, other in (("attn_pdrop", "0.1"), ("layer_norm_epsilon", False), ("activation_function", 1)):
-        check.raises(ValueError, GPT2Config.from_json, json.dumps({**REQUIRED, key: other}), naming=key)
+        check.raises(
+            ValueError, GPT2Config.from_json, json.dumps({**REQUIRED, key: other}), naming=(key, _written(other))
+        )
