@@ -82,8 +82,9 @@ def write_shards(
     document that is too long for any has a shard of its own.
 
     Documents are read once and never held together: no more than one shard is in memory. Each file appears under its
-    name when it is complete, and not before. Files of these names are replaced, and those of the same prefix with
-    higher numbers, which an earlier and longer corpus left there, removed at the end.
+    name when it is complete, and not before; what it was until then is gone as well if writing fails. Files of these
+    names are replaced, and those of the same prefix with higher numbers, which an earlier and longer corpus left there,
+    removed at the end.
 
     Args:
         documents: rows with a text; a `datasets.Dataset`, a streamed one, a list of dictionaries, a generator.
@@ -160,8 +161,8 @@ class DocumentDataset(Dataset[Tensor]):
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: `context_length` is below 1; or a file has an odd size, does not begin and end with E, or holds no
-            document: the message names the file.
+        ValueError: `context_length` is below 1 (the message names it, and its value); there are no shards; or a file
+            has an odd size, does not begin and end with E, or holds no document: it names the file.
 
     Example:
         >>> numpy.array([0, 5, 6, 7, 0, 8, 0], dtype="<u2").tofile("train-00000.bin")

@@ -6,7 +6,6 @@ Symbols: V the size of the vocabulary; `...` any axes (batch, then time); T the 
 
 import functools
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -22,7 +21,7 @@ class LossMeter:
     """Adds up a model's loss over batches, each target with the same weight.
 
     Batches hold unequal numbers of targets, so the mean of their means is not the mean: the meter keeps the sum over
-    all targets, and their number. The sum is kept in float64, however long it grows.
+    all targets, and their number. The sum over the batches is kept in float64, however long it grows.
 
     Attributes:
         nats: the sum of all targets' losses, in nats; 0.0 at first.
@@ -48,18 +47,17 @@ class LossMeter:
         """Forget all batches."""
         raise NotImplementedError("training/metrics: LossMeter.reset")
 
-    @torch.no_grad()
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Count a batch. It leaves the meter as it is where it raises an error.
 
         Args:
             logits: (..., V), of a floating dtype, on any device. Half precision is raised to float32 first.
-            targets: (...), whole numbers: the token that follows each position, or `ignore_index`. All of them may be
-                ignored.
+            targets: (...), whole numbers of any integer dtype: the token that follows each position, or `ignore_index`.
+                All of them may be ignored.
 
         Raises:
             ValueError: shapes that do not fit, or a target that is none: as `cross_entropy` of networks/losses.
-            TypeError: likewise.
+            TypeError: targets that are no whole numbers; likewise.
         """
         raise NotImplementedError("training/metrics: LossMeter.update")
 
@@ -106,7 +104,6 @@ def bits_per_byte(nats: float, num_bytes: int) -> float:
     raise NotImplementedError("training/metrics: bits_per_byte")
 
 
-@torch.no_grad()
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     """Measure all gradients as if they were one long vector: the L2 norm, which clipping compares with its limit.
 

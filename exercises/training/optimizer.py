@@ -73,7 +73,7 @@ class AdamW(Optimizer):
             What the closure returned; None without one.
 
         Raises:
-            RuntimeError: a gradient is sparse; the message says so.
+            RuntimeError: a gradient is sparse; the message says so, and its parameter is as it was.
         """
         raise NotImplementedError("training/optimizer: AdamW.step")
 
@@ -94,7 +94,7 @@ def weight_decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str,
         `{"params": [...], "weight_decay": 0.0}`, each list in the order of `model.parameters()`.
 
     Raises:
-        ValueError: `weight_decay` is negative; the message names it and its value.
+        ValueError: `weight_decay` is negative or NaN; the message names it and its value.
 
     Example:
         >>> layer = nn.Linear(3, 2)

@@ -35,7 +35,7 @@ def warmup_cosine(step: int, *, warmup_steps: int, total_steps: int, final: floa
         final: from 0 to 1.
 
     Returns:
-        The factor.
+        The factor, a plain float.
 
     Raises:
         ValueError: an argument is out of its range; the message names which, and its value.
@@ -69,7 +69,7 @@ def warmup_stable_decay(
         final: from 0 to 1.
 
     Returns:
-        The factor.
+        The factor, a plain float.
 
     Raises:
         ValueError: an argument is out of its range; the message names which, and its value. Where W + D is more than N,

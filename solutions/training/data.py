@@ -100,8 +100,9 @@ def write_shards(
     document that is too long for any has a shard of its own.
 
     Documents are read once and never held together: no more than one shard is in memory. Each file appears under its
-    name when it is complete, and not before. Files of these names are replaced, and those of the same prefix with
-    higher numbers, which an earlier and longer corpus left there, removed at the end.
+    name when it is complete, and not before; what it was until then is gone as well if writing fails. Files of these
+    names are replaced, and those of the same prefix with higher numbers, which an earlier and longer corpus left there,
+    removed at the end.
 
     Args:
         documents: rows with a text; a `datasets.Dataset`, a streamed one, a list of dictionaries, a generator.
@@ -202,8 +203,8 @@ class DocumentDataset(Dataset[Tensor]):
 
     Raises:
         FileNotFoundError: a file is not there.
-        ValueError: `context_length` is below 1; or a file has an odd size, does not begin and end with E, or holds no
-            document: the message names the file.
+        ValueError: `context_length` is below 1 (the message names it, and its value); there are no shards; or a file
+            has an odd size, does not begin and end with E, or holds no document: it names the file.
 
     Example:
         >>> numpy.array([0, 5, 6, 7, 0, 8, 0], dtype="<u2").tofile("train-00000.bin")
@@ -215,11 +216,13 @@ class DocumentDataset(Dataset[Tensor]):
     def __init__(self, shards: Sequence[str | os.PathLike[str]], *, end_of_text: int, context_length: int) -> None:
         if context_length < 1:
             raise ValueError(f"context_length must be at least 1, got {context_length}")
+        if not shards:
+            raise ValueError("there are no shards to read documents from")
         self.context_length = context_length
         self._paths = [Path(shard) for shard in shards]
         self._maps: dict[int, numpy.memmap[Any, Any]] = {}
         rows = [_rows(path, end_of_text, context_length) for path in self._paths]
-        self._rows = numpy.concatenate([numpy.zeros((0, 2), numpy.int64), *rows])  # (N, 2): first and last token
+        self._rows = numpy.concatenate(rows)  # (N, 2): first and last token
         self._firsts = numpy.cumsum([0, *map(len, rows)])  # the number of each shard's first row
 
     def __len__(self) -> int:
@@ -317,10 +320,10 @@ def _map(path: str | os.PathLike[str]) -> "numpy.memmap[Any, Any]":
     size = Path(path).stat().st_size
     if size == 0 or size % _TOKEN.itemsize:
         raise ValueError(f"{path}: {size} bytes are no shard of 2-byte tokens: cut off?")
-    return numpy.memmap(path, dtype=_TOKEN, mode="r")
+    return numpy.memmap(path, _TOKEN, "r")
 
 
-def _rows(path: Path, end_of_text: int, context_length: int) -> "numpy.ndarray[Any, numpy.dtype[numpy.int64]]":
+def _rows(path: Path, end_of_text: int, context_length: int) -> "numpy.ndarray[Any, Any]":
     """The places in a shard of each row's first and last token."""
     tokens = _map(path)
     ends = numpy.flatnonzero(tokens == end_of_text)
@@ -330,7 +333,7 @@ def _rows(path: Path, end_of_text: int, context_length: int) -> "numpy.ndarray[A
         )
     rows = [
         (first, min(first + context_length, end))
-        for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)
+        for start, end in itertools.pairwise(ends.tolist())
         for first in range(start, end, context_length)
     ]
-    return numpy.array(rows, dtype=numpy.int64)
+    return numpy.array(rows)

@@ -6,7 +6,6 @@ Symbols: V the size of the vocabulary; `...` any axes (batch, then time); T the 
 
 import functools
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -17,14 +16,12 @@ from torch import Tensor
 from ..gpt2.configuration import GPT2Config
 from ..networks.losses import cross_entropy
 
-_LARGEST_EXPONENT = math.log(sys.float_info.max)
-
 
 class LossMeter:
     """Adds up a model's loss over batches, each target with the same weight.
 
     Batches hold unequal numbers of targets, so the mean of their means is not the mean: the meter keeps the sum over
-    all targets, and their number. The sum is kept in float64, however long it grows.
+    all targets, and their number. The sum over the batches is kept in float64, however long it grows.
 
     Attributes:
         nats: the sum of all targets' losses, in nats; 0.0 at first.
@@ -53,23 +50,22 @@ class LossMeter:
         self.tokens = 0
         self._right = 0
 
-    @torch.no_grad()
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Count a batch. It leaves the meter as it is where it raises an error.
 
         Args:
             logits: (..., V), of a floating dtype, on any device. Half precision is raised to float32 first.
-            targets: (...), whole numbers: the token that follows each position, or `ignore_index`. All of them may be
-                ignored.
+            targets: (...), whole numbers of any integer dtype: the token that follows each position, or `ignore_index`.
+                All of them may be ignored.
 
         Raises:
             ValueError: shapes that do not fit, or a target that is none: as `cross_entropy` of networks/losses.
-            TypeError: likewise.
+            TypeError: targets that are no whole numbers; likewise.
         """
-        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        wide = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
         losses = cross_entropy(wide, targets, ignore_index=self.ignore_index, reduction="none")  # (...), 0 if ignored
         counted = targets != self.ignore_index  # (...)
-        self.nats += losses.to("cpu", torch.float64).sum().item()  # on the CPU, for not every device has float64
+        self.nats += losses.sum().item()
         self.tokens += int(counted.sum())
         self._right += int((counted & (logits.argmax(dim=-1) == targets)).sum())
 
@@ -85,7 +81,10 @@ class LossMeter:
     @property
     def perplexity(self) -> float:
         """exp(`loss`): as unsure as among so many equally likely tokens (infinite where float64 cannot hold it)."""
-        return math.exp(self.loss) if self.loss <= _LARGEST_EXPONENT else math.inf
+        try:
+            return math.exp(self.loss)
+        except OverflowError:
+            return math.inf
 
     @property
     def accuracy(self) -> float:
@@ -123,7 +122,6 @@ def bits_per_byte(nats: float, num_bytes: int) -> float:
     return nats / math.log(2.0) / num_bytes
 
 
-@torch.no_grad()
 def gradient_norm(parameters: Iterable[Tensor]) -> Tensor:
     """Measure all gradients as if they were one long vector: the L2 norm, which clipping compares with its limit.
 

@@ -35,7 +35,7 @@ def warmup_cosine(step: int, *, warmup_steps: int, total_steps: int, final: floa
         final: from 0 to 1.
 
     Returns:
-        The factor.
+        The factor, a plain float.
 
     Raises:
         ValueError: an argument is out of its range; the message names which, and its value.
@@ -75,7 +75,7 @@ def warmup_stable_decay(
         final: from 0 to 1.
 
     Returns:
-        The factor.
+        The factor, a plain float.
 
     Raises:
         ValueError: an argument is out of its range; the message names which, and its value. Where W + D is more than N,
@@ -156,13 +156,12 @@ def plot_schedule(schedules: Mapping[str, Callable[[int], float]], total_steps: 
         raise ValueError(f"total_steps must be at least 1, got {total_steps}")
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.0, 4.0), layout="constrained")
+    figure = Figure(layout="constrained")
     axes = figure.add_subplot()
     steps = range(total_steps)
     for name, schedule in schedules.items():
         axes.plot(steps, [schedule(step) for step in steps], label=name)
     axes.set(xlabel="step", ylabel="factor", ylim=(0.0, None))
-    axes.margins(x=0.0)
     axes.legend()
     return figure
 

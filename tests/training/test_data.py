@@ -4,7 +4,9 @@ The oracles are loops over lists: shards are packed and cut by hand, files are w
 of a document is counted.
 """
 
+import contextlib
 import itertools
+import math
 import pickle
 import tempfile
 from collections import Counter
@@ -279,16 +281,22 @@ def _split(check: Check, texts: Sequence[str], validation: float, *, column: str
 
 def _write(check: Check, documents: Iterable[Any], **options: Any) -> dict[str, list[int]]:
     """What `write_shards` writes into a new folder, by the names of the files it returns."""
-    folder = Path(tempfile.mkdtemp(dir=check.folder), "shards")
-    paths = write_shards(documents, _encode, folder, **options)
+    folder = Path(tempfile.mkdtemp(dir=check.folder), "new", "shards")
+    paths = write_shards(documents, _encode, str(folder), **options)
     return {Path(path).name: _tokens_of(path) for path in paths}
 
 
-def _written(check: Check, texts: Sequence[str], **options: Any) -> list[list[int]]:
-    return list(_write(check, list(_documents(texts)), **options).values())
+def _spelt(tokens: Iterable[int], end: int) -> str:
+    """Tokens as one reads them: documents as letters, and E between them."""
+    return " ".join("E" if token == end else chr(96 + token) if 0 < token < 27 else str(token) for token in tokens)
 
 
-def _packed(documents: Sequence[Sequence[int]], end: int, limit: int) -> list[list[int]]:
+def _written(check: Check, texts: Sequence[str], *, end_of_text: int, **options: Any) -> list[str]:
+    shards = _write(check, list(_documents(texts)), end_of_text=end_of_text, **options).values()
+    return [_spelt(tokens, end_of_text) for tokens in shards]
+
+
+def _packed(documents: Sequence[Sequence[int]], end: int, limit: int) -> list[str]:
     """Shards, packed document by document."""
     shards: list[list[list[int]]] = []
     for document in map(list, documents):
@@ -298,7 +306,7 @@ def _packed(documents: Sequence[Sequence[int]], end: int, limit: int) -> list[li
             open_shard.append(document)
         else:
             shards.append([document])
-    return [[end, *(token for document in shard for token in [*document, end])] for shard in shards]
+    return [_spelt([end, *(token for document in shard for token in [*document, end])], end) for shard in shards]
 
 
 def _pieces(document: Sequence[int], end: int, context_length: int) -> list[list[int]]:
@@ -359,6 +367,10 @@ def test_split_share(check: Check) -> None:
         )
 
 
+def _held_out_by_default(texts: list[str]) -> list[str]:
+    return sorted(set(split_documents(_table(texts), 0.5)[1]["text"]))
+
+
 def test_split_repeats(check: Check) -> None:
     """Seed and texts decide who is held out, not the order or the copies; another seed holds out others."""
     texts = [f"text {number}" for number in range(60)]
@@ -368,6 +380,9 @@ def test_split_repeats(check: Check) -> None:
         return sorted(set(split_documents(_table(of), 0.5, seed=seed)[1]["text"]))
 
     first = check.run("the texts that split_documents holds out", partial(held_out, texts, seed)).value
+    usual = check.run("the texts held out where no seed is given", lambda: _held_out_by_default(texts))
+    zero = check.run("the texts held out with the seed 0", partial(held_out, texts, 0)).value
+    usual.satisfies(usual.value == zero, got="other texts than with the seed 0", expected="those of the seed 0")
     shuffled = [texts[number] for number in check.draw.permutation(60).tolist()]
     for again, what in [(texts, "again"), (shuffled, "in another order"), (texts + texts[:7], "some of them twice")]:
         answer = check.run(f"the texts held out, {what}", partial(held_out, again, seed))
@@ -395,11 +410,12 @@ def test_split_is_even(check: Check) -> None:
 def test_split_refuses(check: Check) -> None:
     """A share that is none, a negative seed, an unknown column, and texts that are all the same are refused."""
     table = _table(["a", "b", "a"])
-    for share in (0.0, 1.0, -0.5):
+    for share in (0.0, 1.0, -0.5, math.nan):
         check.raises(ValueError, split_documents, table, share, naming=("validation", str(share)))
     check.raises(ValueError, split_documents, table, 0.5, seed=-1, naming=("seed", "-1"))
     check.raises(ValueError, split_documents, table, 0.5, column="story", naming="story")
-    check.raises(ValueError, split_documents, _table(["a", "a"]), 0.5, naming="two")
+    check.raises(ValueError, split_documents, _table(["a", "a"]), 0.5)
+    check.raises(ValueError, split_documents, _table([]), 0.5)
 
 
 def test_shards_by_hand(check: Check) -> None:
@@ -417,20 +433,50 @@ def test_shards_by_hand(check: Check) -> None:
         return list(Path(path).read_bytes())
 
     # 50256 is 196 * 256 + 80, and 258 is 1 * 256 + 2
-    check.run("the bytes of a shard of 50256 258 50255 50256", large).equals([80, 196, 2, 1, 79, 196, 80, 196])
+    note = "50256 is 80 + 196 * 256, and 258 is 2 + 1 * 256"
+    answer = check.run("the bytes of a shard of the tokens 50256 258 50255 50256", large)
+    answer.equals([80, 196, 2, 1, 79, 196, 80, 196], note=note)
+
+    def extreme() -> list[int]:
+        return _tokens_of(write_shards([{"text": "x"}], lambda text: [0, 65535], check.folder / "x", end_of_text=7)[0])
+
+    check.run("write_shards of the tokens 0 and 65535, end_of_text=7", extreme).equals([7, 0, 65535, 7])
 
 
 def test_shards_are_packed(check: Check) -> None:
     """Documents fill shards in order, as if packed one by one; none is cut, empty and too long ones come through."""
+    write = partial(_written, check, ["abcd", "abcde", "abc", "abcdefg"], end_of_text=0, shard_tokens=12)
+    answer = check.run("write_shards of abcd, abcde, abc and abcdefg, shard_tokens=12", write)
+    note = "of 12, 5 and 9 tokens: with abcdefg the second would have 13"
+    answer.equals(["E a b c d E a b c d e E", "E a b c E", "E a b c d e f g E"], note=note)
     for limit, texts in [
         (12, _texts(check.draw, 30)),
+        (1, ["ab", "", "c", ""]),
         (8, ["abcdefghijk", "abc", "a", "abcdef", "", "abcdefghijk", "", "ab", "a"]),
     ]:
         end = check.draw.integer(30, 60_000)
         expected = _packed([_encode(text) for text in texts], end, limit)
         write = partial(_written, check, texts, end_of_text=end, shard_tokens=limit)
         answer = check.run(f"write_shards of {len(texts)} documents, shard_tokens={limit}", write)
-        answer.equals(expected)
+        for number, (shard, right) in enumerate(itertools.zip_longest(answer.value, expected, fillvalue="no shard")):
+            if shard != right:
+                answer.satisfies(False, got=f"shard {number}: {shard}", expected=f"shard {number}: {right}")
+                break
+
+
+def test_shards_by_default(check: Check) -> None:
+    """Where nothing is said, 1 << 20 tokens fit into a shard, and not one more."""
+
+    def sizes() -> list[int]:
+        folder = check.folder / "usual"
+        # With the three E around them, the first two documents are 1 << 20 tokens, in two bytes each.
+        documents = ({"text": text} for text in ("long", "", ""))
+        encode = {"long": [1] * ((1 << 20) - 3), "": []}.__getitem__
+        return [Path(path).stat().st_size for path in write_shards(documents, encode, folder, end_of_text=0)]
+
+    with check.large_files():
+        found = check.run("the sizes of the shards of documents of 1048573, 0 and 0 tokens", sizes)
+    found.equals([2 << 20, 4], note="a full shard, and the third document, between two ends, in the next")
 
 
 def test_shards_of_a_stream(check: Check) -> None:
@@ -490,6 +536,16 @@ def test_shards_are_whole(check: Check) -> None:
         "the shards after write_shards failed in the third shard", partial(write, ["abcd", "abc", "ab", "!"])
     )
     second.equals({"train-00000.bin": [0, 1, 2, 3, 4, 0], "train-00001.bin": [0, 1, 2, 3, 0]})
+    taken = check.folder / "taken"
+    (taken / "train-00000.bin").mkdir(parents=True)
+
+    def left() -> list[str]:
+        with contextlib.suppress(OSError):
+            write_shards(_documents(["ab"]), _encode, taken, end_of_text=0)
+        return sorted(path.name for path in taken.iterdir())
+
+    found = check.run("the names in the folder, where train-00000.bin was a folder itself", left)
+    found.equals(["train-00000.bin"], note="what could not get its name is removed")
 
 
 def test_shards_of_before(check: Check) -> None:
@@ -515,14 +571,28 @@ def test_shards_refuse(check: Check) -> None:
     def write(texts: list[str], encode: Callable[[str], list[int]] = _encode, **options: Any) -> Any:
         return write_shards(_documents(texts), encode, check.folder / "refused", **{"end_of_text": 0, **options})
 
+    def x_is_65536(text: str) -> list[int]:
+        return [65536 if text == "x" else 1]
+
+    def x_is_minus_7(text: str) -> list[int]:
+        return [-7 if text == "x" else 1]
+
+    def c_is_3(text: str) -> list[int]:
+        return _encode(text)
+
     write.__name__ = "write_shards"
-    check.raises(ValueError, write, ["a", "b", "x"], lambda text: [65536 if text == "x" else 1], naming=("2", "65536"))
-    check.raises(ValueError, write, ["a", "x"], lambda text: [-7 if text == "x" else 1], naming=("1", "-7"))
-    check.raises(ValueError, write, ["a", "abc"], end_of_text=3, naming=("document 1", "3"))
+    check.raises(ValueError, write, ["a", "b", "x"], x_is_65536, naming=("2", "65536"))
+    check.raises(ValueError, write, ["a", "x"], x_is_minus_7, naming=("1", "-7"))
+    check.raises(ValueError, write, ["a", "abc"], c_is_3, end_of_text=3, naming=("1", "3"))
     check.raises(ValueError, write, ["a"], end_of_text=65536, naming=("end_of_text", "65536"))
+    check.raises(ValueError, write, ["a"], end_of_text=-1, naming=("end_of_text", "-1"))
     check.raises(ValueError, write, ["a"], shard_tokens=0, naming=("shard_tokens", "0"))
-    check.raises(ValueError, write, ["a"], column="story", naming=("document 0", "story"))
-    check.raises(ValueError, write, [], naming="no documents")
+    check.raises(ValueError, write, ["a"], column="story", naming=("0", "story"))
+    check.raises(ValueError, write, [], naming="document")
+
+
+def _how_many(make: Callable[[], Any]) -> int:
+    return len(make())
 
 
 def _windows(tokens: Sequence[int], context_length: int, stride: int) -> list[tuple[Tensor, Tensor]]:
@@ -541,11 +611,15 @@ def test_windows(check: Check) -> None:
         ]
         call = f"the windows of shards of 9, 5, 12, 4 and 1 tokens, context_length={context_length}, stride={stride}"
         read = partial(WindowDataset, paths, context_length, stride=stride)
+        number = check.run(f"how many are {call}", partial(_how_many, read))
+        number.equals(len(expected), note="in none of them are tokens of two shards")
+        if number.failed or number.value != len(expected):
+            break
         check.run(call, partial(_read_new, read)).equals(expected)
 
 
 def test_windows_refused(check: Check) -> None:
-    """Shards that are all too short, none, a context of 0, and a file cut off are refused."""
+    """Shards that are all too short, none, a context of 0, a file cut off, and one that is not there are refused."""
     path = _shard(check, "train-00000.bin", [0, 1, 2, 0])
     check.raises(ValueError, WindowDataset, [path], 4, naming="5")
     check.raises(ValueError, WindowDataset, [], 4)
@@ -554,6 +628,7 @@ def test_windows_refused(check: Check) -> None:
     cut = check.folder / "cut.bin"
     cut.write_bytes(b"\0\0\1\0\0")
     check.raises(ValueError, WindowDataset, [path, cut], 1, naming="cut.bin")
+    check.raises(FileNotFoundError, WindowDataset, [path, check.folder / "missing.bin"], 1, naming="missing.bin")
 
 
 def _rows(check: Check, documents: Sequence[Sequence[Sequence[int]]], end: int, context_length: int) -> Answer:
@@ -562,9 +637,7 @@ def _rows(check: Check, documents: Sequence[Sequence[Sequence[int]]], end: int, 
         _shard(check, f"train-{number:05d}.bin", [end, *(token for document in shard for token in [*document, end])])
         for number, shard in enumerate(documents)
     ]
-    call = (
-        f"the rows of {sum(map(len, documents))} documents in {len(documents)} shards, context_length={context_length}"
-    )
+    call = f"the rows of {sum(map(len, documents))} document(s) in {len(documents)} shard(s), {context_length=}"
     return check.run(call, lambda: _read(DocumentDataset(paths, end_of_text=end, context_length=context_length)))
 
 
@@ -608,12 +681,14 @@ def test_rows_by_index(check: Check) -> None:
     check.run("len(dataset)", lambda: len(dataset)).equals(2)
     check.run("dataset[-1]", lambda: dataset[-1]).equals(torch.tensor([0, 7, 0]))
     check.run("dataset[-2]", lambda: dataset[-2]).equals(torch.tensor([0, 5, 6, 0]))
+    rows = [torch.tensor([0, 5, 6, 0]), torch.tensor([0, 7, 0])]
+    check.run("[row for row in dataset]", lambda: [row for row in dataset]).equals(rows)  # noqa: C416
     for index in (2, -3):
         check.raises(IndexError, lambda index=index: dataset[index], naming=(str(index), "2"))
 
 
 def test_rows_refused(check: Check) -> None:
-    """A context of 0, and files that are no shards, are refused by name."""
+    """A context of 0, files that are no shards or are not there, and no files at all are refused."""
 
     def read(tokens: Sequence[int], context_length: int = 4, data: bytes = b"") -> Any:
         path = _shard(check, "train-00007.bin", tokens)
@@ -623,8 +698,11 @@ def test_rows_refused(check: Check) -> None:
     read.__name__ = "DocumentDataset of a file of the tokens "
     check.raises(ValueError, read, [0, 1, 0], 0, naming=("context_length", "0"))
     check.raises(ValueError, read, [0, 1, 0], data=b"\1", naming="train-00007")
-    for tokens in ([1, 2, 0], [0, 1, 2], [0], []):
+    for tokens in ([1, 2, 0], [0, 1, 2], [1, 0, 2, 0], [0, 1, 0, 2], [0], []):
         check.raises(ValueError, read, tokens, naming="train-00007")
+    missing = check.folder / "missing.bin"
+    check.raises(FileNotFoundError, DocumentDataset, [missing], end_of_text=0, context_length=4, naming="missing.bin")
+    check.raises(ValueError, DocumentDataset, [], end_of_text=0, context_length=4, naming="shard")
 
 
 def test_rows_pickled(check: Check) -> None:
@@ -667,6 +745,8 @@ def test_collate_refuses(check: Check) -> None:
     check.raises(ValueError, collate_rows, [])
     check.raises(ValueError, collate_rows, [torch.tensor([1, 2]), torch.tensor([1])], naming=("1", "(1,)"))
     check.raises(ValueError, collate_rows, [torch.tensor([1, 2]), torch.tensor([[1, 2]])], naming=("1", "(1, 2)"))
+    check.raises(ValueError, collate_rows, [torch.tensor([[1, 2], [3, 4]])], naming=("0", "(2, 2)"))
+    check.raises(ValueError, collate_rows, [torch.tensor([1, 2]), torch.tensor(5)], naming=("1", "()"))
 
 
 def test_all_the_way(check: Check) -> None:

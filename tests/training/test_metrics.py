@@ -49,7 +49,7 @@ MISCONCEPTIONS = [
             "self.tokens += int(counted.sum())\nself._means.append(losses.double().sum().div(max(int(counted.sum()), 1)).exp().item())",
         ),
         (
-            "return math.exp(self.loss) if self.loss <= _LARGEST_EXPONENT else math.inf",
+            "return math.exp(self.loss)",
             "return self.loss and sum(self._means) / len(self._means)",
         ),
     ),
@@ -61,13 +61,13 @@ MISCONCEPTIONS = [
             "self.tokens += int(counted.sum())\nself._exponentials += losses.double()[counted].exp().sum().item()",
         ),
         (
-            "return math.exp(self.loss) if self.loss <= _LARGEST_EXPONENT else math.inf",
+            "return math.exp(self.loss)",
             "return self._per_token(self._exponentials)",
         ),
     ),
     Misconception(
         "a perplexity of 2 to the power of the loss: the loss is in nats, not in bits",
-        ("math.exp(self.loss) if self.loss <= _LARGEST_EXPONENT", "2.0**self.loss if self.loss <= _LARGEST_EXPONENT"),
+        ("return math.exp(self.loss)", "return 2.0**self.loss"),
     ),
     Misconception(
         "ignored targets among those that were right",
@@ -85,13 +85,13 @@ MISCONCEPTIONS = [
     Misconception(
         "a sum in float32, in which a long evaluation stands still",
         (
-            'self.nats += losses.to("cpu", torch.float64).sum().item()',
+            "self.nats += losses.sum().item()",
             "self.nats = (torch.tensor(self.nats) + losses.sum()).item()",
         ),
     ),
     Misconception(
         "a loss worked out in half precision",
-        ("wide = logits.to(torch.promote_types(logits.dtype, torch.float32))", "wide = logits"),
+        ("wide = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))", "wide = logits.detach()"),
     ),
     Misconception(
         "a meter that is not wholly reset: what was right before still counts",
@@ -207,6 +207,16 @@ def _read(check: Check, meter: Any, name: str, when: str = "") -> Answer:
     return check.run(f"LossMeter(...).{name}{' ' if when else ''}{when}", lambda: getattr(meter, name))
 
 
+def _has_no_mean(check: Check, meter: Any, name: str, what: str) -> None:
+    """To read that of a meter without targets is refused."""
+
+    def read() -> Any:
+        return getattr(meter, name)
+
+    read.__name__ = f"(lambda: {what}.{name})"
+    check.raises(ValueError, read, naming="target|token")
+
+
 def _logits(*probabilities: float) -> Tensor:
     return torch.tensor(probabilities).log()
 
@@ -217,14 +227,14 @@ def test_meter_by_hand(check: Check) -> None:
     _update(check, meter, _logits(0.5, 0.25, 0.25)[None], torch.tensor([0]))
     logits = torch.stack((_logits(0.5, 0.25, 0.25), _logits(0.625, 0.25, 0.125)))
     _update(check, meter, logits[None], torch.tensor([[1, 2]]))
-    for name, expected in (
-        ("tokens", 3),
-        ("nats", 6 * math.log(2)),
-        ("loss", 2 * math.log(2)),
-        ("perplexity", 4.0),
-        ("accuracy", 1 / 3),
+    for name, expected, note in (
+        ("tokens", 3, "1 and 2"),
+        ("nats", 6 * math.log(2), "ln 2 + ln 4 + ln 8"),
+        ("loss", 2 * math.log(2), "(ln 2 + ln 4 + ln 8) / 3"),
+        ("perplexity", 4.0, "the exponential of the loss, which is 2 ln 2"),
+        ("accuracy", 1 / 3, "only the first target has the greatest logit"),
     ):
-        _read(check, meter, name).equals(expected)
+        _read(check, meter, name).equals(expected, note=note)
 
 
 def test_meter_over_unequal_batches(check: Check) -> None:
@@ -243,9 +253,12 @@ def test_meter_over_unequal_batches(check: Check) -> None:
     answers = torch.cat([targets.reshape(-1) for _, targets in batches])
     loss = F.cross_entropy(everything.double(), answers).item()
     counted = answers != -100
-    _read(check, meter, "tokens", "over four batches").equals(int(counted.sum()))
-    # The losses are float32, in which each is off by a few 1e-7 of itself.
-    _read(check, meter, "loss", "over four batches").equals(loss, rtol=1e-5, atol=1e-6)
+    note = f"the targets that are not ignored, of {answers.numel()}"
+    _read(check, meter, "tokens", "over four batches").equals(int(counted.sum()), note=note)
+    # The losses are float32. Each takes about 20 operations on logits of up to 30, of which each rounds by 6e-8 of that:
+    # 4e-5 at the very worst, and a tenth of it as a rule.
+    _read(check, meter, "loss", "over four batches").equals(loss, rtol=1e-5, atol=1e-5)
+    # What the loss is off by, its exponential is off by as a share of itself.
     _read(check, meter, "perplexity", "over four batches").equals(math.exp(loss), rtol=1e-4)
     right = (everything.argmax(dim=-1) == answers)[counted].double().mean().item()
     _read(check, meter, "accuracy", "over four batches").equals(right)
@@ -257,9 +270,10 @@ def test_meter_ignores(check: Check) -> None:
     logits = torch.stack((_logits(0.75, 0.125, 0.125), _logits(0.125, 0.125, 0.75), _logits(0.25, 0.5, 0.25)))
     _update(check, meter, logits, torch.tensor([0, 2, 0]))
     _update(check, meter, logits[1:2], torch.tensor([2]))
-    _read(check, meter, "tokens").equals(2)
-    _read(check, meter, "accuracy").equals(0.5)
-    _read(check, meter, "loss").equals(0.5 * math.log(4 / 3) + 0.5 * math.log(4))
+    _read(check, meter, "tokens", "where 2 of 4 targets are ignored").equals(2)
+    note = "one right of the two that count"
+    _read(check, meter, "accuracy", "where 2 of 4 targets are ignored").equals(0.5, note=note)
+    _read(check, meter, "loss", "where 2 of 4 targets are ignored").equals(0.5 * math.log(4 / 3) + 0.5 * math.log(4))
     plain = check.build(LossMeter)  # -100 is what is ignored otherwise; 2 is a token like others
     _update(check, plain, logits, torch.tensor([-100, 2, 0]))
     _read(check, plain, "accuracy", "where -100 is ignored").equals(0.5)
@@ -272,39 +286,48 @@ def test_meter_of_extremes(check: Check) -> None:
     _update(check, meter, large, torch.tensor([0]))
     for _ in range(50):
         _update(check, meter, small, torch.tensor([1]))
-    # Next to 2 ** 24 float32 numbers are 2 apart: a sum in float32 would stay where it is, 35 too small.
-    _read(check, meter, "nats").equals(2.0**24 + 50 * math.log(2), rtol=0.0, atol=1e-3)
-    _read(check, meter, "perplexity").equals(math.inf)
+    # Next to 2 ** 24 float32 numbers are 2 apart: a sum in float32 would stay where it is, 35 too small. Those of float64
+    # are 4e-9 apart, and each of the 50 losses of float32 is off by at most 1e-7.
+    rest = check.run("LossMeter(...).nats - 2 ** 24", lambda: meter.nats - 2.0**24)
+    rest.equals(50 * math.log(2), rtol=0.0, atol=1e-5, note="50 losses of ln 2 came after the one of 2 ** 24")
+    _read(check, meter, "perplexity", "of a loss of 328,966").equals(math.inf)
+    meter = check.build(LossMeter)
+    _update(check, meter, torch.tensor([[0.0, 200.0]]), torch.tensor([0]))
+    # Near 200, float32 numbers are 1.5e-5 apart; the exponential is off by as much of itself.
+    _read(check, meter, "perplexity", "of a loss of 200").equals(math.exp(200.0), rtol=1e-4)
 
 
 def test_meter_of_half_precision(check: Check) -> None:
     """Logits of float16, bfloat16 and float64: the loss is worked out in float32 at least, and is a plain number."""
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         logits = check.draw.normal(4, 6, 20, dtype=torch.float64, scale=3.0).to(dtype).requires_grad_()
-        targets = check.draw.integers(0, 20, 4, 6)
+        targets = check.draw.integers(0, 20, 4, 6).to(torch.int32 if dtype == torch.bfloat16 else torch.int64)
         meter = check.build(LossMeter)
         _update(check, meter, logits, targets)
-        expected = F.cross_entropy(logits.detach().double().reshape(-1, 20), targets.reshape(-1)).item()
-        # 24 losses of about 5 in float32; in half precision they would be off by 1e-3 and more each.
-        _read(check, meter, "loss", f"of logits of {dtype}").equals(expected, rtol=2e-6, atol=0.0)
+        expected = F.cross_entropy(logits.detach().double().reshape(-1, 20), targets.reshape(-1).long()).item()
+        # 24 losses of about 5, each of some 20 operations on numbers of up to 10 whose roundings (6e-8 in float32 and
+        # 1.1e-16 in float64) are at random; in half precision they would be off by 1e-3 and more each.
+        near, note = (1e-13, "in float64") if dtype == torch.float64 else (2e-6, "in float32")
+        _read(check, meter, "loss", f"of logits of {dtype}").equals(expected, rtol=near, atol=0.0, note=note)
 
 
 def test_meter_starts_anew(check: Check) -> None:
     """Without targets there is no mean, and it says so: at first, after a reset, and where all were ignored."""
     meter = check.build(LossMeter)
-    for when in ("at first", "after a reset"):
+    for when, what in (("at first", "a_new_meter"), ("after a reset", "a_meter_after_reset")):
         for name in ("loss", "perplexity", "accuracy"):
-            check.raises(ValueError, getattr, meter, name)
+            _has_no_mean(check, meter, name, what)
         _read(check, meter, "tokens", when).equals(0)
         _read(check, meter, "nats", when).equals(0.0)
         _update(check, meter, torch.eye(3), torch.tensor([0, 1, 2]))
         check.run("LossMeter(...).reset()", meter.reset).value  # noqa: B018
     _update(check, meter, torch.eye(3), torch.tensor([0, 2, 1]))
-    _read(check, meter, "accuracy", "after a reset and a batch").equals(1 / 3)
+    note = "one of the three targets since the reset"
+    _read(check, meter, "accuracy", "after a reset and a batch").equals(1 / 3, note=note)
     _read(check, meter, "loss", "after a reset and a batch").equals(math.log(math.e + 2) - 1 / 3)
     ignored = check.build(LossMeter)
     _update(check, ignored, torch.eye(3), torch.full((3,), -100))
-    check.raises(ValueError, getattr, ignored, "loss")
+    _has_no_mean(check, ignored, "loss", "a_meter_of_ignored_targets")
 
 
 def test_meter_refuses(check: Check) -> None:
@@ -320,12 +343,13 @@ def test_meter_refuses(check: Check) -> None:
 
 def test_bits_per_byte(check: Check) -> None:
     """8 ln 2 nats are 8 bits: 2 for each of 4 bytes. Long tokens and short ones of one text come out the same."""
-    check(bits_per_byte, 8 * math.log(2), 4).equals(2.0)
+    check(bits_per_byte, 8 * math.log(2), 4).equals(2.0, note="8 ln 2 nats are 8 bits")
     nats, size = float(check.draw.uniform(1.0, 500.0, 1)), check.draw.integer(3, 400)
     check(bits_per_byte, nats, size).equals(math.log2(math.exp(nats / size)))
     check(bits_per_byte, 0.0, 1).equals(0.0)
     check.raises(ValueError, bits_per_byte, 1.0, 0, naming=("num_bytes", "0"))
     check.raises(ValueError, bits_per_byte, 1.0, -5, naming=("num_bytes", "-5"))
+    check.raises(ValueError, bits_per_byte, 0.0, 0, naming=("num_bytes", "0"))
 
 
 @contextlib.contextmanager
@@ -370,7 +394,10 @@ def _gradients_of(parameters: list[nn.Parameter]) -> list[Tensor | None]:
 def test_norm_by_hand(check: Check) -> None:
     """Gradients (1, 2), (2, 4) and none: the root of 1 + 4 + 4 + 16 is 5. Without any gradient it is 0."""
     parameters = _with_gradients(torch.tensor([1.0, 2.0]), None, torch.tensor([[2.0], [4.0]]))
-    _norm(check, "parameters", parameters).equals(torch.tensor(5.0))
+    note = "the root of 1 + 4 + 4 + 16"
+    _norm(check, "parameters with gradients (1, 2), None and ((2), (4))", parameters).equals(
+        torch.tensor(5.0), note=note
+    )
     _norm(check, "parameters without gradients", _with_gradients(None, None)).equals(torch.tensor(0.0))
     _norm(check, "[]", []).equals(torch.tensor(0.0))
 
@@ -393,7 +420,8 @@ def test_norm_of_half_precision(check: Check) -> None:
     """Gradients of float16 and bfloat16 are measured in float32; one of float64 makes the result float64."""
     # The square of 300 is more than float16 can hold; the root of 4 · 90,000 is 600.
     half = torch.tensor([300.0, 300.0, -300.0, 300.0], dtype=torch.float16)
-    _norm(check, "float16", _with_gradients(half)).equals(torch.tensor(600.0))
+    note = "float32: the square of 300 is more than float16 holds"
+    _norm(check, "four float16 numbers of size 300", _with_gradients(half)).equals(torch.tensor(600.0), note=note)
     mixed = _with_gradients(torch.tensor([2.0], dtype=torch.bfloat16), torch.tensor([1.0, 2.0], dtype=torch.float16))
     _norm(check, "bfloat16 and float16", mixed).equals(torch.tensor(3.0))
     wide = _with_gradients(torch.tensor([2.0, 1.0]), torch.tensor([2.0], dtype=torch.float64))
@@ -402,9 +430,11 @@ def test_norm_of_half_precision(check: Check) -> None:
 
 def test_flops_by_hand(check: Check) -> None:
     """The smallest GPT-2: 6 · 123,653,376 + 12 · 12 · 768 · 1024 operations; less for shorter texts."""
-    check(training_flops_per_token, GPT2Config()).equals(6 * 123_653_376 + 12 * 12 * 768 * 1024)
-    check(training_flops_per_token, GPT2Config(), 128).equals(6 * 123_653_376 + 12 * 12 * 768 * 128)
-    check(training_flops_per_token, GPT2Config(), length=1).equals(6 * 123_653_376 + 12 * 12 * 768)
+    for arguments, length in (((), 1024), ((128,), 128), ((1,), 1)):
+        note = f"6 · 123,653,376 + 12 · 12 · 768 · {length}"
+        expected = 6 * 123_653_376 + 12 * 12 * 768 * length
+        check(training_flops_per_token, GPT2Config(), *arguments).equals(expected, note=note)
+    check(training_flops_per_token, GPT2Config(), length=2).equals(6 * 123_653_376 + 12 * 12 * 768 * 2)
 
 
 def test_flops_part_by_part(check: Check) -> None:
@@ -416,7 +446,8 @@ def test_flops_part_by_part(check: Check) -> None:
     block = 2 * norm + linear(width, 3 * width) + linear(width, width) + linear(width, hidden) + linear(hidden, width)
     weights = config.vocab_size * width + layers * block + norm
     for some in (1, length - 1, length):
-        check(training_flops_per_token, config, some).equals(6 * weights + 12 * layers * width * some)
+        note = f"6 · {weights} + 12 · {layers} · {width} · {some}"
+        check(training_flops_per_token, config, some).equals(6 * weights + 12 * layers * width * some, note=note)
     check.raises(ValueError, training_flops_per_token, config, 0, naming=("length", "0"))
     check.raises(ValueError, training_flops_per_token, config, length + 1, naming=("length", str(length + 1)))
 
@@ -452,24 +483,34 @@ def test_throughput_by_hand(check: Check) -> None:
     _work(check, throughput, clock, 1.0, 100)
     _work(check, throughput, clock, 2.0, 500)
     clock.now += 60.0  # nobody has said what was done in this minute
-    _rate(check, throughput, "after two updates").equals(200.0)
+    note = "600 tokens in 3 seconds, until the last update"
+    _rate(check, throughput, "after two updates, and a minute without one").equals(200.0, note=note)
 
 
 def test_throughput_over_a_window(check: Check) -> None:
-    """Only the last updates count; a reset forgets them all, and the time until then."""
+    """Only the last updates count, 20 if not said otherwise; a reset forgets them all, and the time until then."""
     clock, window = _Clock(), check.draw.integer(2, 5)
     throughput = check.build(Throughput, window, clock=clock)
     work = [(float(check.draw.uniform(0.1, 9.0, 1)), check.draw.integer(0, 1000)) for _ in range(9)]
     for count, (seconds, tokens) in enumerate(work, 1):
         _work(check, throughput, clock, seconds, tokens)
         last = work[max(0, count - window) : count]
-        expected = sum(entry[1] for entry in last) / sum(entry[0] for entry in last)
-        _rate(check, throughput, f"after {count} updates, with a window of {window}").equals(expected)
+        done, spent = sum(entry[1] for entry in last), sum(entry[0] for entry in last)
+        note = f"the last {len(last)}: {done} tokens in {spent:.6g} s"
+        _rate(check, throughput, f"after {count} updates, with a window of {window}").equals(done / spent, note=note)
     clock.now += 100.0
     check.run("Throughput(...).reset()", throughput.reset).value  # noqa: B018
     _rate(check, throughput, "after a reset").equals(0.0)
     _work(check, throughput, clock, 0.5, 60)
-    _rate(check, throughput, "after a reset and an update").equals(120.0)
+    _rate(check, throughput, "after a reset and an update").equals(120.0, note="60 tokens in 0.5 s since the reset")
+    usual, single = check.build(Throughput, clock=clock), check.build(Throughput, 1, clock=clock)
+    for tokens in (1000, *[10] * 19):
+        _work(check, usual, clock, 1.0, tokens)
+        _work(check, single, clock, 0.0, tokens)
+    _rate(check, usual, "after 20 updates").equals(59.5, note="1190 tokens in 20 s, and all 20 count")
+    _rate(check, single, "with a window of 1").equals(10.0, note="the last update alone: 10 tokens in 1 s")
+    _work(check, usual, clock, 1.0, 0)
+    _rate(check, usual, "after 21 updates").equals(9.5, note="190 tokens in 20 s: the first has gone out of the window")
 
 
 def test_throughput_refuses(check: Check) -> None:
@@ -482,8 +523,10 @@ def test_throughput_refuses(check: Check) -> None:
 
 def test_utilization(check: Check) -> None:
     """Half of the machine's operations: 1000 tokens of 2e9 operations a second, of 4e12."""
-    check(flop_utilization, 1000.0, 2e9, 4e12).equals(0.5)
+    check(flop_utilization, 1000.0, 2e9, 4e12).equals(0.5, note="2e12 operations a second, of 4e12")
+    check(flop_utilization, 0.5, 0.25, 0.5).equals(0.25)
     speed, flops, peak = check.draw.uniform(1.0, 9.0, 3, dtype=torch.float64).tolist()
     check(flop_utilization, speed * 1e4, flops * 1e8, peak * 1e14).equals(speed * flops / peak * 1e-2)
     check.raises(ValueError, flop_utilization, 1000.0, 2e9, 0.0, naming=("peak_flops", "0.0"))
+    check.raises(ValueError, flop_utilization, 1000.0, 2e9, -0.5, naming=("peak_flops", "-0.5"))
     check.raises(ValueError, flop_utilization, 1000.0, 2e9, math.nan, naming=("peak_flops", "nan"))

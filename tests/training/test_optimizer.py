@@ -79,6 +79,11 @@ MISCONCEPTIONS = [
             '.sqrt().add_(group["eps"]).div_(math.sqrt(1 - beta2**step))',
         ),
     ),
+    Misconception(
+        "corrections in float32, as the counter is a tensor of that: too coarse for float64",
+        ('step, exp_avg, exp_avg_sq = state["step"].item(),', 'step, exp_avg, exp_avg_sq = state["step"],'),
+        ("value=-lr / (1 - beta1**step)", "value=-lr / float(1 - beta1**step)"),
+    ),
     Misconception("the two betas exchanged", ('lr, (beta1, beta2) = group["lr"]', 'lr, (beta2, beta1) = group["lr"]')),
     Misconception(
         "division by the mean of the squares, without its root",
@@ -236,14 +241,26 @@ def _run(
         oracle.step()
 
 
-def _same(check: Check, what: str, parameters: list[nn.Parameter], twins: list[nn.Parameter]) -> None:
-    mine, theirs = ([entry.detach() for entry in tensors] for tensors in (parameters, twins))
-    check.run(f"the parameters after {what}", lambda: mine).equals(theirs)
+def _same(
+    check: Check, what: str, parameters: list[nn.Parameter], twins: list[nn.Parameter], *names: str, note: str = ""
+) -> None:
+    """Compare the parameters, which may have names of their own."""
+    names = names or tuple(f"parameter {number}" for number in range(1, len(twins) + 1))
+    mine, theirs = (
+        {name: entry.detach() for name, entry in zip(names, tensors, strict=True)} for tensors in (parameters, twins)
+    )
+    check.run(f"the parameters after {what}", lambda: mine).equals(theirs, note=note)
 
 
 def _same_state(check: Check, what: str, optimizer: Any, oracle: torch.optim.Optimizer) -> None:
-    state = check.run(f"AdamW(...).state_dict()['state'] after {what}", lambda: optimizer.state_dict()["state"])
-    state.equals(oracle.state_dict()["state"])
+    """Compare the states; one without a step may be there, as it was made, or not there yet."""
+
+    def state() -> Any:
+        found = optimizer.state_dict()["state"]
+        return {number: entry for number, entry in found.items() if number in expected or entry.get("step") != 0}
+
+    expected = oracle.state_dict()["state"]
+    check.run(f"AdamW(...).state_dict()['state'] after {what}", state).equals(expected)
 
 
 def test_by_hand(check: Check) -> None:
@@ -255,8 +272,9 @@ def test_by_hand(check: Check) -> None:
         weight.grad = torch.tensor([0.5, -300.0])
         _step(check, optimizer)
         # The decay takes 0.1 · 0.2 of the weight; both means of a constant, corrected, are the constant.
+        note = f"0.98 · {expected[0]:.4g} - 0.1 and 0.98 · {expected[1]:.4g} + 0.1: the decay, and the learning rate"
         expected = [0.98 * expected[0] - 0.1, 0.98 * expected[1] + 0.1]
-        check.run(f"the weight after step {step}", weight.detach().clone).equals(torch.tensor(expected))
+        check.run(f"the weight after step {step}", weight.detach().clone).equals(torch.tensor(expected), note=note)
 
 
 def test_defaults(check: Check) -> None:
@@ -272,6 +290,7 @@ def test_defaults(check: Check) -> None:
     group = check.run("AdamW([weight]).param_groups[0]", lambda: dict(optimizer.param_groups[0])).value
     defaults = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
     for name, value in defaults.items():
+        # A default is not computed: it is that very number.
         check.run(f"AdamW([weight]).param_groups[0][{name!r}]", partial(group.__getitem__, name)).equals(
             value, rtol=0.0, atol=0.0
         )
@@ -299,7 +318,7 @@ def test_hundred_steps(check: Check) -> None:
     parameters, twins = _parameters(*start), _parameters(*start)
     optimizer, oracle = check.build(AdamW, parameters, **options), torch.optim.AdamW(twins, **options)
     _run(check, optimizer, oracle, parameters, twins, steps)
-    _same(check, "100 steps", parameters, twins)
+    _same(check, "100 steps", parameters, twins, note="in float64, where rounding takes less than 1e-10 in all")
     _same_state(check, "100 steps", optimizer, oracle)
 
 
@@ -324,7 +343,8 @@ def test_epsilon(check: Check) -> None:
     _step(check, optimizer)
     # g / (|g| + eps) is 1/2, -1/2, 0 and 3/4
     expected = torch.tensor([-0.25, 0.25, 0.0, -0.375], dtype=torch.float64)
-    check.run("the weight after a step", weight.detach().clone).equals(expected)
+    note = "0.5 · g / (|g| + eps) against the gradient"
+    check.run("the weight after a step", weight.detach().clone).equals(expected, note=note)
 
 
 def test_decay(check: Check) -> None:
@@ -335,7 +355,8 @@ def test_decay(check: Check) -> None:
     for _ in range(3):
         weight.grad = torch.zeros_like(start)
         _step(check, optimizer)
-    check.run("the weight after 3 steps", weight.detach().clone).equals(start * 0.95**3)
+    note = "0.95 · 0.95 · 0.95 of what it was"
+    check.run("the weight after 3 steps", weight.detach().clone).equals(start * 0.95**3, note=note)
 
 
 def test_learning_rate_that_changes(check: Check) -> None:
@@ -368,7 +389,8 @@ def test_groups(check: Check) -> None:
     optimizer = check.build(AdamW, groups(parameters), lr=0.05, weight_decay=0.4)
     oracle = torch.optim.AdamW(groups(twins), lr=0.05, weight_decay=0.4)
     _run(check, optimizer, oracle, parameters, twins, steps)
-    _same(check, "5 steps in three groups", parameters, twins)
+    names = ("of the group with weight_decay", "of the group with lr, betas and eps", "of the group without options")
+    _same(check, "5 steps in three groups", parameters, twins, *names)
 
 
 def test_without_a_gradient(check: Check) -> None:
@@ -384,7 +406,9 @@ def test_without_a_gradient(check: Check) -> None:
     options: dict[str, Any] = {"lr": 0.2, "weight_decay": 0.3}
     optimizer, oracle = check.build(AdamW, parameters, **options), torch.optim.AdamW(twins, **options)
     _run(check, optimizer, oracle, parameters, twins, steps)
-    _same(check, "5 steps, some without a gradient", parameters, twins)
+    names = ("with a gradient in each step", "with one in steps 1 and 4", "without any")
+    note = "where the gradient is None nothing moves, decays or counts"
+    _same(check, "5 steps, some without a gradient", parameters, twins, *names, note=note)
     _same_state(check, "5 steps, some without a gradient", optimizer, oracle)
 
 
@@ -408,15 +432,16 @@ def test_closure(check: Check) -> None:
     """A closure is called once, with gradients enabled, before the update; its loss is returned."""
     (weight,) = _parameters(torch.tensor([3.0]))
     optimizer = check.build(AdamW, [weight], lr=0.1, weight_decay=0.0)
-    calls: list[tuple[bool, float]] = []
+    calls: list[dict[str, bool | float]] = []
 
     def closure() -> float:
-        calls.append((torch.is_grad_enabled(), weight.item()))
+        calls.append({"gradients enabled": torch.is_grad_enabled(), "the weight": weight.item()})
         weight.grad = torch.tensor([4.0])
         return 2.5
 
     _step(check, optimizer, closure).equals(2.5)
-    check.run("what the closure saw: (gradients enabled, weight)", lambda: list(calls)).equals([(True, 3.0)])
+    seen = check.run("what the closure saw in each of its calls", lambda: list(calls))
+    seen.equals([{"gradients enabled": True, "the weight": 3.0}])
     check.run("the weight after the closure's step", weight.detach().clone).equals(torch.tensor([2.9]))
     weight.grad = torch.tensor([4.0])
     _step(check, optimizer).equals(None)
@@ -452,17 +477,25 @@ def test_exchanged_states(check: Check) -> None:
 
 
 def test_refuses(check: Check) -> None:
-    """A learning rate, betas, epsilon or decay out of range are refused by name; a sparse gradient is refused."""
+    """A learning rate, betas, epsilon or decay out of range, and a sparse gradient, are refused by name."""
     (weight,) = _parameters(torch.zeros(4, 2))
     check.raises(ValueError, AdamW, [weight], lr=-0.1, naming=("lr|learning rate", "-0.1"))
     check.raises(ValueError, AdamW, [weight], lr=math.nan, naming=("lr|learning rate", "nan"))
     check.raises(ValueError, AdamW, [weight], betas=(1.0, 0.9), naming=("beta", "1.0"))
     check.raises(ValueError, AdamW, [weight], betas=(0.9, -0.5), naming=("beta", "-0.5"))
+    check.raises(ValueError, AdamW, [weight], betas=(-0.25, 0.9), naming=("beta", "-0.25"))
+    check.raises(ValueError, AdamW, [weight], betas=(0.9, math.nan), naming=("beta", "nan"))
     check.raises(ValueError, AdamW, [weight], eps=-1e-8, naming=("eps", "-1e-08"))
+    check.raises(ValueError, AdamW, [weight], eps=math.nan, naming=("eps", "nan"))
     check.raises(ValueError, AdamW, [weight], weight_decay=-0.25, naming=("weight_decay|weight decay", "-0.25"))
-    optimizer = check.build(AdamW, [weight], lr=0.0, betas=(0.0, 0.0), eps=0.0, weight_decay=0.0)  # all allowed
+    check.raises(ValueError, AdamW, [weight], weight_decay=math.nan, naming=("weight_decay|weight decay", "nan"))
+    check.build(AdamW, [weight], lr=0.0, betas=(0.0, 0.0), eps=0.0, weight_decay=0.0)  # all allowed
+    (weight,) = _parameters(torch.ones(4, 2))
+    optimizer = check.build(AdamW, [weight], weight_decay=0.5)
     weight.grad = torch.sparse_coo_tensor(torch.tensor([[1]]), torch.ones(1, 2), (4, 2), check_invariants=True)
     check.raises(RuntimeError, optimizer.step, naming="sparse")
+    after = check.run("the weight after a sparse gradient was refused", weight.detach().clone)
+    after.equals(torch.ones(4, 2), note="as it was: what is refused changes nothing")
 
 
 class _Model(nn.Module):
@@ -482,13 +515,20 @@ class _Model(nn.Module):
         self.lm_head.weight = self.wte.weight
 
 
-def _names(model: nn.Module, groups: Any) -> list[tuple[list[str], float]]:
+def _names(model: nn.Module, groups: Any) -> dict[str, Any]:
     """Each group's parameters by their names, and its decay."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    return [
-        ([names.get(id(entry), "something else") for entry in group["params"]], group["weight_decay"])
-        for group in groups
-    ]
+    found: dict[str, Any] = {}
+    for number, group in enumerate(groups, 1):
+        found[f"group {number}, params"] = [names.get(id(entry), "something else") for entry in group["params"]]
+        found[f"group {number}, weight_decay"] = group["weight_decay"]
+    return found
+
+
+def _two_groups(decaying: list[str], weight_decay: float, others: list[str]) -> dict[str, Any]:
+    """What `_names` says of the right groups."""
+    first = {"group 1, params": decaying, "group 1, weight_decay": weight_decay}
+    return first | {"group 2, params": others, "group 2, weight_decay": 0.0}
 
 
 def test_weight_decay_groups(check: Check) -> None:
@@ -496,9 +536,14 @@ def test_weight_decay_groups(check: Check) -> None:
     model = _Model()
     groups = check(weight_decay_groups, model, 0.25).value
     named = check.run("weight_decay_groups(model, 0.25), by name", lambda: _names(model, groups))
-    decaying = ["wte.weight", "c_fc.weight", "conv.weight"]
-    named.equals([(decaying, 0.25), (["scale", "ln_1.weight", "ln_1.bias", "conv.bias"], 0.0)])
+    decaying, others = ["wte.weight", "c_fc.weight", "conv.weight"], ["scale", "ln_1.weight", "ln_1.bias", "conv.bias"]
+    named.equals(_two_groups(decaying, 0.25, others))
+    named = check.run(
+        "weight_decay_groups(model, 0.0), by name", lambda: _names(model, weight_decay_groups(model, 0.0))
+    )
+    named.equals(_two_groups(decaying, 0.0, others))
     check.raises(ValueError, weight_decay_groups, model, -0.5, naming=("weight_decay|weight decay", "-0.5"))
+    check.raises(ValueError, weight_decay_groups, model, math.nan, naming=("weight_decay|weight decay", "nan"))
 
 
 def test_groups_go_into_an_optimizer(check: Check) -> None:
@@ -515,6 +560,5 @@ def test_groups_go_into_an_optimizer(check: Check) -> None:
     check.run("a bias after a step of 0", layer.bias.detach().clone).equals(torch.ones(2))
     plain = nn.Linear(3, 2, bias=False)
     found = check(weight_decay_groups, plain, 0.5)
-    check.run("the groups of a model without biases", lambda: _names(plain, found.value)).equals(
-        [(["weight"], 0.5), ([], 0.0)]
-    )
+    named = check.run("the groups of a model without biases", lambda: _names(plain, found.value))
+    named.equals(_two_groups(["weight"], 0.5, []))

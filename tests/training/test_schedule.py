@@ -168,7 +168,19 @@ def _warmup(steps: int) -> list[float]:
 def _compare(check: Check, function: Any, expected: list[float], **arguments: Any) -> None:
     """The factors of steps 0, 1 and so on."""
     for step, factor in enumerate(expected):
-        check(function, step, **arguments).equals(factor)
+        check(function, step, **arguments).equals(factor, note=_case(step, **arguments))
+
+
+def _case(step: int, *, warmup_steps: int, total_steps: int, decay_steps: int | None = None, final: float = 0.0) -> str:
+    """In which part of a schedule a step is."""
+    if step < warmup_steps:
+        return f"step number {step + 1} of the {warmup_steps} that rise to 1"
+    if step >= total_steps:
+        return f"after the last step, which is {total_steps - 1}: final, {final}"
+    if decay_steps is None:
+        return f"the half cosine from 1 to {final}, when {step - warmup_steps} / {total_steps - warmup_steps} have gone"
+    late = step - (total_steps - decay_steps)
+    return f"{late} / {decay_steps} of the way from 1 to {final}" if late >= 0 else "the plateau"
 
 
 def test_cosine_by_hand(check: Check) -> None:
@@ -196,21 +208,23 @@ def test_cosine_property(check: Check) -> None:
     call = f"warmup_cosine(step, warmup_steps={warmup}, total_steps={warmup + rest}, final={final})"
     answer = check.run(f"{call} of all steps", lambda: [float(schedule(step)) for step in range(warmup + rest + 1)])
     rising, falling = answer.value[: warmup + 1], answer.value[warmup:]
+    # As for plain numbers elsewhere: a few roundings in float32, of 6e-8 each, are no mistake.
+    near = 1e-6
     check.that(
-        all(abs(later - earlier - 1 / warmup) < 1e-9 for earlier, later in pairwise(rising[:-1])),
+        all(abs(later - earlier - 1 / warmup) < near for earlier, later in pairwise(rising[:-1])),
         call=call,
         got="warm-up steps that differ",
         expected=f"a rise by 1 / {warmup} in each step of the warm-up",
     )
     check.that(
-        all(0.0 < factor <= 1.0 for factor in answer.value[:-1]) and max(answer.value) == 1.0,
+        all(0.0 < factor < 1.0 + near for factor in answer.value[:-1]) and abs(max(answer.value) - 1.0) < near,
         call=call,
         got=f"factors from {min(answer.value[:-1]):.6g} to {max(answer.value):.6g}",
         expected="above 0 in each step that is taken, and 1 at the greatest",
     )
     worst = max(abs(one + other - 1.0 - final) for one, other in zip(falling, reversed(falling), strict=True))
     check.that(
-        worst < 1e-9,
+        worst < near,
         call=call,
         got=f"factors k steps after {warmup} and k steps before {warmup + rest} whose sum is off by {worst:.3g}",
         expected="sums of 1 + final: half a cosine is symmetric about its middle",
@@ -232,7 +246,7 @@ def test_cosine_refuses(check: Check) -> None:
     """A step, a number of steps or a final factor out of its range is refused by name, whatever the step."""
     check.raises(ValueError, warmup_cosine, -1, warmup_steps=2, total_steps=6, naming=("step", "-1"))
     check.raises(ValueError, warmup_cosine, 0, warmup_steps=0, total_steps=0, naming=("total_steps", "0"))
-    check.raises(ValueError, warmup_cosine, 3, warmup_steps=-2, total_steps=6, naming=("warmup_steps", "-2"))
+    check.raises(ValueError, warmup_cosine, 3, warmup_steps=-1, total_steps=6, naming=("warmup_steps", "-1"))
     check.raises(ValueError, warmup_cosine, 3, warmup_steps=7, total_steps=6, naming=("warmup_steps", "7"))
     for step, final in ((0, -0.25), (3, 1.5), (9, math.nan)):
         check.raises(
@@ -271,7 +285,7 @@ def test_stable_edges(check: Check) -> None:
 def test_stable_refuses(check: Check) -> None:
     """An argument out of its range is refused by name; so are a warm-up and a decay that do not fit together."""
     check.raises(
-        ValueError, warmup_stable_decay, -3, warmup_steps=2, total_steps=6, decay_steps=1, naming=("step", "-3")
+        ValueError, warmup_stable_decay, -1, warmup_steps=2, total_steps=6, decay_steps=1, naming=("step", "-1")
     )
     check.raises(
         ValueError, warmup_stable_decay, 0, warmup_steps=2, total_steps=6, decay_steps=-1, naming=("decay_steps", "-1")
@@ -286,21 +300,17 @@ def test_stable_refuses(check: Check) -> None:
         naming=("warmup_steps", "decay_steps", "total_steps"),
     )
     check.raises(
-        ValueError, warmup_stable_decay, 0, warmup_steps=0, total_steps=-2, decay_steps=0, naming=("total_steps", "-2")
+        ValueError, warmup_stable_decay, 0, warmup_steps=0, total_steps=0, decay_steps=0, naming=("total_steps", "0")
     )
     check.raises(
-        ValueError, warmup_stable_decay, 1, warmup_steps=-4, total_steps=6, decay_steps=0, naming=("warmup_steps", "-4")
+        ValueError, warmup_stable_decay, 1, warmup_steps=-1, total_steps=6, decay_steps=0, naming=("warmup_steps", "-1")
     )
     check.raises(
-        ValueError,
-        warmup_stable_decay,
-        0,
-        warmup_steps=2,
-        total_steps=6,
-        decay_steps=3,
-        final=2.0,
-        naming=("final", "2.0"),
+        ValueError, warmup_stable_decay, 1, warmup_steps=7, total_steps=6, decay_steps=0, naming=("warmup_steps", "7")
     )
+    for step, final in ((0, 2.0), (4, -0.5), (9, math.nan)):
+        arguments = {"warmup_steps": 2, "total_steps": 6, "decay_steps": 3, "final": final}
+        check.raises(ValueError, warmup_stable_decay, step, **arguments, naming=("final", str(final)))
 
 
 def _apply(check: Check, optimizer: Optimizer, factor: float) -> None:
@@ -308,27 +318,47 @@ def _apply(check: Check, optimizer: Optimizer, factor: float) -> None:
     check.run(f"apply_schedule(optimizer, {factor})", lambda: apply_schedule(optimizer, factor)).value  # noqa: B018
 
 
-def _rates_are(check: Check, when: str, optimizer: Optimizer, expected: list[float]) -> None:
-    rates = check.run(f"the learning rates {when}", lambda: [group["lr"] for group in optimizer.param_groups])
-    rates.equals(expected)
+def _rates_are(check: Check, when: str, optimizer: Optimizer, expected: list[float], note: str = "") -> None:
+    """Compare what the groups have now."""
+    rates = {f"group {number}": rate for number, rate in enumerate(expected, 1)}
+    found = check.run(
+        f"the learning rates {when}",
+        lambda: {f"group {number}": group["lr"] for number, group in enumerate(optimizer.param_groups, 1)},
+    )
+    found.equals(rates, note=note)
 
 
 def test_apply_by_hand(check: Check) -> None:
-    """A learning rate of 0.5 and factors 1/2, 1/2, 0, 1: 0.25, 0.25, 0, 0.5."""
+    """A learning rate of 0.5 and factors 1/2, 1/2, 0, 1, 3: 0.25, 0.25, 0, 0.5, 1.5."""
     optimizer = _optimizer(0.5)
-    for factor, rate in ((0.5, 0.25), (0.5, 0.25), (0.0, 0.0), (1.0, 0.5)):
+    for factor, rate in ((0.5, 0.25), (0.5, 0.25), (0.0, 0.0), (1.0, 0.5), (3.0, 1.5)):
         _apply(check, optimizer, factor)
-        _rates_are(check, f"after a factor of {factor}", optimizer, [rate])
+        note = f"the first learning rate, 0.5, times {factor}"
+        _rates_are(check, f"after a factor of {factor}", optimizer, [rate], note)
 
 
 def test_apply_to_groups(check: Check) -> None:
     """Each group has its own learning rate, also one that comes later; the ratios stay."""
     optimizer = _optimizer(0.25, 2.0, 0.0)
     _apply(check, optimizer, 0.5)
-    _rates_are(check, "of three groups after a factor of 0.5", optimizer, [0.125, 1.0, 0.0])
+    note = "half of 0.25, 2 and 0"
+    _rates_are(check, "of three groups after a factor of 0.5", optimizer, [0.125, 1.0, 0.0], note)
     optimizer.add_param_group({"params": [nn.Parameter(torch.zeros(1))], "lr": 8.0})
     _apply(check, optimizer, 0.25)
-    _rates_are(check, "of four groups after a factor of 0.25", optimizer, [0.0625, 0.5, 0.0, 2.0])
+    note = "a quarter of 0.25, 2, 0 and 8"
+    _rates_are(check, "of four groups after a factor of 0.25", optimizer, [0.0625, 0.5, 0.0, 2.0], note)
+
+
+def test_apply_remembers(check: Check) -> None:
+    """What a group began with lies in it as "initial_lr"; where that is there already, as torch keeps it, it counts."""
+    optimizer = _optimizer(0.5, 2.0)
+    optimizer.param_groups[1]["initial_lr"] = 8.0
+    _apply(check, optimizer, 0.25)
+    _rates_are(check, "after a factor of 0.25", optimizer, [0.125, 2.0], "a quarter of 0.5, and of an initial_lr of 8")
+    kept = check.run(
+        'the "initial_lr" of each group', lambda: [group.get("initial_lr") for group in optimizer.param_groups]
+    )
+    kept.equals([0.5, 8.0])
 
 
 def test_apply_after_a_restart(check: Check) -> None:
@@ -337,13 +367,14 @@ def test_apply_after_a_restart(check: Check) -> None:
     _apply(check, optimizer, 0.25)
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     _apply(check, other, 0.5)
-    _rates_are(check, "after a factor of 0.25, a restart, and a factor of 0.5", other, [0.25, 2.0])
+    note = "half of 0.5 and of 4"
+    _rates_are(check, "after a factor of 0.25, a restart, and a factor of 0.5", other, [0.25, 2.0], note)
 
 
 def test_apply_refuses(check: Check) -> None:
     """A factor that is negative or not finite is refused by name, and changes nothing."""
     optimizer = _optimizer(0.5)
-    for factor in (-0.5, math.nan, math.inf):
+    for factor in (-0.5, -1e-300, math.nan, math.inf):
         check.raises(ValueError, apply_schedule, optimizer, factor, naming=("factor", str(factor)))
     _rates_are(check, "after factors that are refused", optimizer, [0.5])
 
@@ -352,7 +383,8 @@ def test_plot(check: Check) -> None:
     """A line for each schedule with its name, the steps from 0, a legend, names of the axes, and 0 in sight."""
     steps = check.draw.integer(8, 20)
     factors = {name: check.draw.uniform(0.5, 1.0, steps).tolist() for name in ("cosine", "stable")}
-    schedules = {name: values.__getitem__ for name, values in factors.items()}
+    # There is a factor also after the last step: who draws too much is to hear of it in other words than an IndexError.
+    schedules = {name: [*values, 0.0, 0.0].__getitem__ for name, values in factors.items()}
     answer = check.run(
         f"plot_schedule({{'cosine': ..., 'stable': ...}}, {steps})", lambda: plot_schedule(schedules, steps)
     )
@@ -365,12 +397,14 @@ def test_plot(check: Check) -> None:
     ):
         return
     axes = figure.axes[0]
-    lines = [[str(line.get_label()), *map(float, line.get_xdata())] for line in axes.lines]
-    check.run("the lines' names and steps", lambda: lines).equals(
-        [[name, *map(float, range(steps))] for name in schedules]
+    names = [str(line.get_label()) for line in axes.lines]
+    check.run("the labels of the lines", lambda: names).equals(list(schedules))
+    across = dict(zip(schedules, ([*map(float, line.get_xdata())] for line in axes.lines), strict=False))
+    check.run("the steps that are drawn", lambda: across).equals(
+        {name: [*map(float, range(steps))] for name in schedules}
     )
-    heights = [list(map(float, line.get_ydata())) for line in axes.lines]
-    check.run("the lines' factors", lambda: heights).equals(list(factors.values()))
+    heights = dict(zip(schedules, ([*map(float, line.get_ydata())] for line in axes.lines), strict=False))
+    check.run("the factors that are drawn", lambda: heights).equals(factors)
     legend = axes.get_legend() or next(iter(figure.legends), None)
     shown = [text.get_text() for text in legend.get_texts()] if legend is not None else []
     check.run("the names in the legend", lambda: shown).equals(list(schedules))
