@@ -72,7 +72,7 @@ def generate(
     All prompts are read at once, the shorter ones padded on the left, and what is written to each is what would be
     written to it alone (with sampling: by the same probabilities). A text that has stopped gets nothing more, and the
     others go on. The model is called once for each step, and not again when all have stopped. It is in evaluation
-    meanwhile, and afterwards as it was before.
+    meanwhile and keeps no graph, and afterwards each of its modules is as it was before. The prompts stay as they are.
 
     Args:
         model: the model; its weights' device is where everything happens.

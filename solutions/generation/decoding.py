@@ -81,7 +81,7 @@ def generate(
     All prompts are read at once, the shorter ones padded on the left, and what is written to each is what would be
     written to it alone (with sampling: by the same probabilities). A text that has stopped gets nothing more, and the
     others go on. The model is called once for each step, and not again when all have stopped. It is in evaluation
-    meanwhile, and afterwards as it was before.
+    meanwhile and keeps no graph, and afterwards each of its modules is as it was before. The prompts stay as they are.
 
     Args:
         model: the model; its weights' device is where everything happens.
@@ -113,8 +113,8 @@ def generate(
     choose = partial(next_token, filters=filters, sampling=sampling, generator=generator)
     written: list[list[int]] = [[] for _ in prompts]
     with evaluation_mode(model):
-        for rows, tokens in _steps(model, prompts, max_new_tokens, frozenset(stop_tokens), choose, cached):
-            for row, token in zip(rows, tokens, strict=True):
+        for step in _steps(model, prompts, max_new_tokens, frozenset(stop_tokens), choose, cached):
+            for row, token in step:
                 written[row].append(token)
     return written
 
@@ -162,14 +162,14 @@ def stream(
     return _one_by_one(model, steps)
 
 
-def _one_by_one(model: GPT2, steps: Iterator[tuple[list[int], list[int]]]) -> Iterator[int]:
+def _one_by_one(model: GPT2, steps: Iterator[list[tuple[int, int]]]) -> Iterator[int]:
     """Go each step in evaluation, and yield outside of it: a generator that waits must leave nothing switched."""
     while True:
         with evaluation_mode(model):
             step = next(steps, None)
         if step is None:
             return
-        yield step[1][0]
+        yield step[0][1]
 
 
 def _steps(
@@ -179,18 +179,17 @@ def _steps(
     stop_tokens: frozenset[int],
     choose: Callable[[Tensor, Tensor], Tensor],
     cached: bool,
-) -> Iterator[tuple[list[int], list[int]]]:
-    """Yield at each step the numbers of the prompts that go on, and the token that each of them gets."""
+) -> Iterator[list[tuple[int, int]]]:
+    """Yield at each step the prompts that go on: the number of each, and the token that it gets."""
     text = pad_left(prompts).to(model.wte.weight.device)  # (B, T)
-    padded = bool((text == PADDING).any())  # without padding no mask is needed, and attention is faster
     rows = list(range(len(prompts)))
     caches = model.make_caches(len(rows), text.shape[1] + max_new_tokens) if cached else None
     for _ in range(max_new_tokens):
         unread = text if caches is None else text[:, caches[0].length :]
-        hidden = model.hidden(unread.clamp_min(0), text != PADDING if padded else None, caches=caches)
+        hidden = model.hidden(unread.clamp_min(0), text != PADDING, caches=caches)
         chosen = choose(model.logits(hidden[:, -1]), text)  # (B,): the head is needed for the last position alone
         tokens = chosen.tolist()
-        yield rows, tokens
+        yield [(rows[index], token) for index, token in enumerate(tokens)]
         going = [index for index, token in enumerate(tokens) if token not in stop_tokens]
         if not going:
             return

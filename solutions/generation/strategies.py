@@ -72,7 +72,7 @@ class TopK:
 
     def __call__(self, logits: Tensor, tokens: Tensor) -> Tensor:
         """Apply the filter: (B, V) to (B, V); `tokens` play no part."""
-        kth = logits.topk(min(self.k, logits.shape[-1]), dim=-1).values[:, -1:]  # (B, 1)
+        kth = logits.topk(min(self.k, logits.shape[-1])).values[:, -1:]  # (B, 1)
         return logits.masked_fill(logits < kth, -math.inf)
 
 
@@ -102,7 +102,7 @@ class TopP:
 
     def __call__(self, logits: Tensor, tokens: Tensor) -> Tensor:
         """Apply the filter: (B, V) to (B, V); `tokens` play no part. Half precision is summed in float32."""
-        ascending, order = _wide(logits).sort(dim=-1)  # (B, V)
+        ascending, order = _wide(logits).sort()  # (B, V)
         # Summed from the least likely up: small numbers keep their digits while the sum is small, and what is dropped
         # is what they make up together, up to 1 - p.
         dropped = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1.0 - self.p

@@ -31,13 +31,13 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "padding that is not hidden from the tokens behind it",
-        ("text != PADDING if padded else None", "None"),
+        ("unread.clamp_min(0), text != PADDING, caches", "unread.clamp_min(0), None, caches"),
     ),
     Misconception(
         "padding that is hidden while the prompts are read, and seen afterwards",
         (
-            "text != PADDING if padded else None",
-            "text != PADDING if padded and len(text[0]) == len(unread[0]) else None",
+            "unread.clamp_min(0), text != PADDING, caches",
+            "unread.clamp_min(0), text != PADDING if len(text[0]) == len(unread[0]) else None, caches",
         ),
     ),
     Misconception(
@@ -164,14 +164,14 @@ MISCONCEPTIONS = [
                     step = next(steps, None)
                 if step is None:
                     return
-                yield step[1][0]
+                yield step[0][1]
             """,
             """
                 with evaluation_mode(model):
                     step = next(steps, None)
                     if step is None:
                         return
-                    yield step[1][0]
+                    yield step[0][1]
             """,
         ),
     ),
@@ -201,6 +201,17 @@ def workload(task: Any, draw: Draw) -> list[Workload]:
         Workload("generate(model, 4 prompts)", task.generate, (model, prompts), {"max_new_tokens": 40}),
         Workload("list(stream(model, prompt))", _listed(task.stream), (model, prompts[0]), {"max_new_tokens": 40}),
     ]
+
+
+def _modes(model: Any) -> str:
+    """Which parts of a GPT-2 of two blocks are in training, in words."""
+    parts = {"the model": model, "h[0]": model.h[0], "h[1]": model.h[1]}
+    words = [f"{name} in {'training' if part.training else 'evaluation'}" for name, part in parts.items()]
+    return f"{', '.join(words)}; {sum(module.training for module in model.modules())} modules in training in all"
+
+
+def _four(model: Any, prompt: list[int], **options: Any) -> list[int]:
+    return list(stream(model, prompt, max_new_tokens=4, **options))
 
 
 def _listed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -334,7 +345,7 @@ def _counting(size: int, context: int = CONTEXT) -> Any:
 
 def test_padding_by_hand(check: Check) -> None:
     """Texts of three tokens and of one: the shorter gets two times padding before it."""
-    check(pad_left, [[5, 6, 7], [8]]).equals(torch.tensor([[5, 6, 7], [PADDING, PADDING, 8]]))
+    check(pad_left, [[5, 6, 7], [8]]).equals(torch.tensor([[5, 6, 7], [-1, -1, 8]]), note="PADDING is -1")
     check(pad_left, [[4]]).equals(torch.tensor([[4]]))
 
 
@@ -354,32 +365,43 @@ def test_evaluation_mode(check: Check) -> None:
     """Within it nothing is dropped and no graph is kept; afterwards each module is as it was, also after an error."""
     model = nn.Sequential(nn.Dropout(0.5), nn.Sequential(nn.Dropout(0.5)), nn.Linear(4, 4))
     model[1].eval()
-    before = [module.training for module in model.modules()]
 
-    def inside() -> tuple[list[bool], bool]:
+    def training() -> str:
+        names = [name or "the whole" for name, module in model.named_modules() if module.training]
+        return f"in training: {', '.join(names) or 'none'}"
+
+    def inside() -> str:
         with evaluation_mode(model):
-            return [module.training for module in model.modules()], model(torch.ones(2, 4)).requires_grad
+            return training()
 
-    def failing() -> list[bool]:
+    def graph() -> str:
+        with evaluation_mode(model):
+            return "a graph" if model(torch.ones(2, 4)).requires_grad else "no graph"
+
+    def failing() -> str:
         try:
             with evaluation_mode(model):
                 raise KeyError
         except KeyError:
-            return [module.training for module in model.modules()]
+            return training()
+        return "the error has been lost"
 
-    check.run("within evaluation_mode(model): training of its modules, and whether there is a graph", inside).equals(
-        ([False] * len(before), False)
+    before = training()
+    check.run("within evaluation_mode(model)", inside).equals("in training: none")
+    check.run("after evaluation_mode(model)", training).equals(before, note="what was in evaluation stays there")
+    check.run("the model's output within evaluation_mode(model)", graph).equals("no graph")
+    check.run("after an error within evaluation_mode(model)", failing).equals(before)
+    model.eval()
+    check.run("after evaluation_mode(model) of a model in evaluation", lambda: (inside(), training())[1]).equals(
+        "in training: none"
     )
-    after = check.run(
-        "after evaluation_mode(model): training of its modules", lambda: [m.training for m in model.modules()]
-    )
-    after.equals(before, note="what was in evaluation by itself stays there")
-    check.run("after an error within evaluation_mode(model): training of its modules", failing).equals(before)
 
 
 def test_by_hand(check: Check) -> None:
     """A model that counts to 7 and begins again: it goes on from 2, and from 5, 6."""
-    check(generate, _counting(8), [[2], [5, 6]], max_new_tokens=3).equals([[3, 4, 5], [7, 0, 1]])
+    prompts = [[2], [5, 6]]
+    check(generate, _counting(8), prompts, max_new_tokens=3).equals([[3, 4, 5], [7, 0, 1]])
+    check.run("the prompts, after generate has read them", lambda: prompts).equals([[2], [5, 6]])
     check(generate, _counting(8), [[2], [5, 6]], max_new_tokens=3, cached=False).equals([[3, 4, 5], [7, 0, 1]])
 
 
@@ -404,12 +426,13 @@ def test_batch_as_one_at_a_time(check: Check) -> None:
     """Prompts of unequal length get what each would get alone, with a cache and without; some stop early."""
     model, _, prompts, expected = _with_texts(check, [3, 1, 7, 4], 9)
     for cached in (True, False):
-        check(generate, model, prompts, max_new_tokens=9, cached=cached).equals(expected)
+        answer = check(generate, model, prompts, max_new_tokens=9, cached=cached)
+        answer.equals(expected, note="which the text gets alone")
     for text in expected:  # whichever stops first, the others go on with caches of their own
         stops = [text[1], text[4]]
         for cached in (True, False):
             answer = check(generate, model, prompts, max_new_tokens=9, stop_tokens=stops, cached=cached)
-            answer.equals([_cut(other, stops) for other in expected])
+            answer.equals([_cut(other, stops) for other in expected], note="which the text gets alone")
 
 
 def test_caches_follow_their_texts(check: Check) -> None:
@@ -434,10 +457,11 @@ def test_filters_as_transformers(check: Check) -> None:
 
 def test_what_filters_see(check: Check) -> None:
     """A filter is given the text so far, with padding before it, and the logits of one token for each text."""
-    seen: list[tuple[list[int], list[list[int]]]] = []
+    seen: list[str] = []
 
     def spy(logits: Tensor, tokens: Tensor) -> Tensor:
-        seen.append((list(logits.shape), [[max(token, PADDING) for token in row] for row in tokens.tolist()]))
+        texts = [[max(token, PADDING) for token in row] for row in tokens.tolist()]
+        seen.append(f"logits {tuple(logits.shape)} and tokens {texts}")
         return logits
 
     prompt = [4, 5]
@@ -445,17 +469,28 @@ def test_what_filters_see(check: Check) -> None:
     answers.append(check(generate, _counting(8), [prompt], max_new_tokens=2, filters=[spy]))
     if any(answer.failed for answer in answers):
         return
-    whole = [([2, 8], [[1, 2, 3], [PADDING, 4, 5]]), ([1, 8], [[4, 5]]), ([1, 8], [[4, 5, 6]])]
-    check.run("what a filter was given: the logits' shape, and the tokens", lambda: seen).equals(whole)
+    whole = ["logits (2, 8) and tokens [[1, 2, 3], [-1, 4, 5]]"]
+    whole += ["logits (1, 8) and tokens [[4, 5]]", "logits (1, 8) and tokens [[4, 5, 6]]"]
+    check.run("what a filter is given, in three steps", lambda: seen).equals(whole)
 
 
 def test_what_the_model_reads(check: Check) -> None:
     """With a cache all prompts once, then each new token once; without, the whole text; after the last stop nothing."""
-    for cached, widths in ((True, [3, 1, 1, 1]), (False, [3, 4, 5, 6])):
-        model = _counting(8)
-        answer = check(generate, model, [[0, 1, 2], [3]], max_new_tokens=4, cached=cached)
+    whole = ([3, 4, 5, 6], "all that is there, for each new token")
+    pieces = ([3, 1, 1, 1], "what the cache does not have yet")
+    for options, (widths, words) in (({"cached": True}, pieces), ({"cached": False}, whole), ({}, pieces)):
+        model, prompt = _counting(8), [0, 1, 2]
+        answer = check(generate, model, [prompt, [3]], max_new_tokens=4, **options)
         read = [width for _, width in model.read]
-        answer.satisfies(read == widths, got=f"texts are read in pieces of {read} tokens", expected=f"{widths}")
+        answer.satisfies(
+            read == widths, got=f"texts are read in pieces of {read} tokens", expected=f"{widths}: {words}"
+        )
+        model.read.clear()
+        answer = check.run(f"stream(model, {prompt}, {options})", partial(_four, model, prompt, **options))
+        read = [width for _, width in model.read]
+        answer.satisfies(
+            read == widths, got=f"the text is read in pieces of {read} tokens", expected=f"{widths}: {words}"
+        )
     model = _counting(8)
     answer = check(generate, model, [[0, 1, 2], [3]], max_new_tokens=6, stop_tokens=[4])
     calls = len(model.read)
@@ -487,7 +522,7 @@ def test_sampling(check: Check) -> None:
             answer.satisfies(
                 abs(found - count * probability) <= bound,
                 got=f"{found} of {count} are [{first}, {second}]",
-                expected=f"{count * probability:.1f}, up to {bound:.1f}",
+                expected=f"{count * probability:.1f}, give or take {bound:.1f}",
             )
 
 
@@ -502,17 +537,17 @@ def test_generator(check: Check) -> None:
         return new
 
     first = check.run("generate(model, [[1], [2, 3]], max_new_tokens=40, sampling=True, generator=generator)", texts)
-    again = check.run("the same with a generator of the same seed", texts)
+    again = check.run("the same with another generator of the same seed", texts)
     # Two of 80 tokens that are drawn independently would agree with a chance far below 1e-6.
-    again.equals(first.value)
+    again.equals(first.value, note="as from the first generator")
     untouched = torch.equal(torch.get_rng_state(), before)
     torch.set_rng_state(before)
     again.satisfies(untouched, got="torch's global generator has moved on", expected="it is as it was")
 
 
 def test_stream_as_generate(check: Check) -> None:
-    """A stream gives the tokens of `generate`, one by one, up to the stop token, with a cache and without."""
-    model, _, [prompt], [expected] = _with_texts(check, [4], 9)
+    """A stream gives the tokens of `generate`, up to the stop token, with a cache and without; it drops nothing out."""
+    model, _, [prompt], [expected] = _with_texts(check, [4], 9, dropout=0.5)
     stop = expected[4]
     for cached in (True, False):
         options: dict[str, Any] = {"max_new_tokens": 9, "stop_tokens": [stop], "cached": cached}
@@ -522,53 +557,94 @@ def test_stream_as_generate(check: Check) -> None:
         answer.equals(_cut(expected, [stop]))
 
 
+def test_stream_draws_as_generate(check: Check) -> None:
+    """A stream draws through the filters, and from the generator: with the same seed what `generate` draws."""
+    model = _table(check.draw.normal(9, 9), 64)
+    seed = check.draw.seed()
+
+    def options() -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(seed)
+        return {"max_new_tokens": 40, "filters": [TopK(2)], "sampling": True, "generator": generator}
+
+    drawn = check.run(
+        "generate(model, [[1]], filters=[TopK(2)], sampling=True, generator=generator)",
+        partial(generate, model, [[1]], **options()),
+    )
+    call = "list(stream(model, [1], filters=[TopK(2)], sampling=True, generator=a generator of the same seed))"
+    # What is drawn otherwise would have to agree by chance in all of 40 tokens.
+    check.run(call, partial(_listed(stream), model, [1], **options())).equals(drawn.value[0])
+
+
 def test_stream_is_lazy(check: Check) -> None:
     """After the first token the model has been called once, and after the second twice."""
     model = _counting(8)
 
-    def calls() -> list[int]:
+    def calls() -> str:
         counts = []
         for _ in zip(range(3), stream(model, [1], max_new_tokens=6), strict=False):
             counts.append(len(model.read))
-        return counts
+        return f"{counts} calls of the model"
 
-    check.run("calls of the model when the first three tokens of a stream are there", calls).equals([1, 2, 3])
+    answer = check.run("a stream whose tokens are taken one by one", calls)
+    answer.equals("[1, 2, 3] calls of the model", note="when the first, second and third token are there")
 
 
 def test_stream_leaves_no_trace(check: Check) -> None:
     """While the caller has a token, the model is in its own mode and gradients are on; and when the caller leaves."""
     model = _counting(8)
 
-    def between() -> tuple[bool, bool, bool]:
+    def state() -> str:
+        mode = "training" if model.training else "evaluation"
+        return f"in {mode}, gradients {'on' if torch.is_grad_enabled() else 'off'}"
+
+    def between() -> str:
         tokens = stream(model, [1], max_new_tokens=6)
         try:
             next(tokens)
-            return model.training, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+            return state() + (", in inference mode" if torch.is_inference_mode_enabled() else "")
         finally:
             getattr(tokens, "close", list)()
 
-    state = check.run("between two tokens of a stream: training, gradients, inference mode", between)
-    state.equals((True, True, False))
-    check.run("after a stream that was left: training", lambda: model.training).equals(True)
+    check.run("between two tokens of a stream", between).equals("in training, gradients on")
+    check.run("after a stream that was left", state).equals("in training, gradients on")
 
 
 def test_mode(check: Check) -> None:
-    """A model in training writes without dropout, and is in training afterwards, also if a filter fails."""
+    """The model writes without dropout and without a graph; afterwards its modules are as before, also after an error.
+
+    One of its blocks has been put into evaluation by itself, the others are in training.
+    """
     model, _, prompts, expected = _with_texts(check, [3, 5], 6, dropout=0.5)
-    check(generate, model, prompts, max_new_tokens=6).equals(expected)
-    check.run("after generate(model, ...): training", lambda: model.training).equals(True)
+    model.h[0].eval()
+    before = _modes(model)
+    graph: list[bool] = []
+
+    def watching(logits: Tensor, tokens: Tensor) -> Tensor:
+        graph.append(logits.requires_grad)
+        return logits
 
     def broken(logits: Tensor, tokens: Tensor) -> Tensor:
         raise KeyError("a filter that fails")
 
-    def failing() -> bool:
+    check(generate, model, prompts, max_new_tokens=6, filters=[watching]).equals(expected)
+    check.run("modules in training after generate(model, ...)", lambda: _modes(model)).equals(before)
+    answer = check.run(
+        f"list(stream(model, {prompts[0]}, max_new_tokens=6))",
+        partial(_listed(stream), model, prompts[0], max_new_tokens=6, filters=[watching]),
+    )
+    answer.equals(expected[0], note="as without dropout")
+    got = f"logits with a graph in {sum(graph)} of {len(graph)} steps"
+    answer.satisfies(not any(graph), got=got, expected="none: nobody will ask for a gradient")
+    check.run("modules in training after a stream", lambda: _modes(model)).equals(before)
+
+    def failing() -> str:
         try:
             generate(model, prompts, max_new_tokens=6, filters=[broken])
         except KeyError:
-            return bool(model.training)
-        return False
+            return _modes(model)
+        return "the error of the filter has been lost"
 
-    check.run("after generate(model, ...) with a filter that fails: training", failing).equals(True)
+    check.run("modules in training after generate(model, ...) with a filter that fails", failing).equals(before)
 
 
 def test_edges(check: Check) -> None:

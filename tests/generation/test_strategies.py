@@ -4,8 +4,8 @@ The oracles are the logits processors of transformers, sums over sorted probabil
 what is drawn at random a chi-squared test against the exact distribution.
 """
 
-import dataclasses
 import math
+import operator
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -49,7 +49,7 @@ MISCONCEPTIONS = [
         (
             "return logits.masked_fill(logits < kth, -math.inf)",
             """
-            best = logits.topk(min(self.k, logits.shape[-1]), dim=-1).indices
+            best = logits.topk(min(self.k, logits.shape[-1])).indices
             return torch.full_like(logits, -math.inf).scatter(-1, best, logits.gather(-1, best))
             """,
         ),
@@ -79,7 +79,7 @@ MISCONCEPTIONS = [
     Misconception("top-p that drops as much as p, and keeps the rest", ("<= 1.0 - self.p", "<= self.p")),
     Misconception(
         "top-p with the least likely tokens in the place of the most likely",
-        ("_wide(logits).sort(dim=-1)", "_wide(logits).sort(dim=-1, descending=True)"),
+        ("_wide(logits).sort()", "_wide(logits).sort(descending=True)"),
     ),
     Misconception(
         "top-p with what was found in sorted order applied to tokens in their own",
@@ -87,7 +87,7 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "the nucleus summed in half precision",
-        ("_wide(logits).sort(dim=-1)", "logits.sort(dim=-1)"),
+        ("_wide(logits).sort()", "logits.sort()"),
     ),
     Misconception(
         "min-p as a bound for the probability itself, not for its share of the largest",
@@ -241,38 +241,43 @@ def test_top_p_by_hand(check: Check) -> None:
     """Of 0.12, 0.4, 0.08, 0.3 and 0.1 the largest are kept until they make up p, the one that gets there included."""
     logits = SHARES.log() + 3
     for p, kept in ((0.6, [1, 3]), (0.75, [0, 1, 3]), (0.85, [0, 1, 3, 4]), (0.95, [0, 1, 2, 3, 4]), (0.39, [1])):
-        check(_filter(check, TopP, p), logits, NONE).equals(_kept(logits, kept))
+        together = f"the tokens {kept} have {float(SHARES[0, kept].sum()):.2f} together"
+        check(_filter(check, TopP, p), logits, NONE).equals(_kept(logits, kept), note=together)
     check(_filter(check, TopP, 1e-9), logits, NONE).equals(_kept(logits, [1]), note="at least one is kept")
     check(_filter(check, TopP, 1.0), logits, NONE).equals(logits)
 
 
 def test_top_p_of_equals(check: Check) -> None:
-    """Of eight equally likely tokens five make up 0.55: which of them is left open, how many is not."""
+    """Of eight equally likely tokens five make up 0.55, of two one makes up 0.5: how many, and not which of them."""
     answer = check(_filter(check, TopP, 0.55), torch.full((3, 8), 2.0), NONE.expand(3, 0)).has(shape=(3, 8))
     counts = answer.value.isfinite().sum(dim=-1).tolist()
     answer.satisfies(counts == [5, 5, 5], got=f"{counts} tokens kept", expected="[5, 5, 5]")
+    for dtype in (torch.float32, torch.float64):
+        answer = check(_filter(check, TopP, 0.5), torch.zeros(1, 2, dtype=dtype), NONE).has(shape=(1, 2), dtype=dtype)
+        kept = int(answer.value.isfinite().sum())
+        answer.satisfies(kept == 1, got=f"{kept} tokens kept", expected="1: it has 0.5 already, exactly")
 
 
 def test_min_p_by_hand(check: Check) -> None:
     """Of 0.12, 0.4, 0.08, 0.3 and 0.1 those are kept that are at least p times 0.4; 0 keeps all, 1 the first alone."""
     logits = SHARES.log() + 3
     for p, kept in ((0.5, [1, 3]), (0.28, [0, 1, 3]), (0.22, [0, 1, 3, 4]), (0.1, [0, 1, 2, 3, 4]), (1.0, [1])):
-        check(_filter(check, MinP, p), logits, NONE).equals(_kept(logits, kept))
+        least = f"{p} times the largest probability is {p * 0.4:.3f}"
+        check(_filter(check, MinP, p), logits, NONE).equals(_kept(logits, kept), note=least)
     impossible = torch.tensor([[0.0, -math.inf, -2000.0]])
     check(_filter(check, MinP, 0.0), impossible, NONE).equals(impossible, note="p = 0 keeps all")
 
 
 def test_penalty_by_hand(check: Check) -> None:
     """Positive logits are halved, negative ones doubled; how often a token occurs is no matter, nor is padding."""
-    logits = torch.tensor([[4.0, -4.0, 0.0, 3.0, 6.0], [4.0, -4.0, 0.0, 3.0, -6.0]])
+    logits = torch.tensor([[4.0, -4.0, 0.0, 3.0], [4.0, -4.0, 3.0, -6.0]])
     penalty = _filter(check, RepetitionPenalty, 2.0)
-    tokens = torch.tensor([[0, 1, 2, 0, 0], [-1, -1, 3, 4, 3]])
-    expected = torch.tensor([[2.0, -8.0, 0.0, 3.0, 6.0], [4.0, -4.0, 0.0, 1.5, -12.0]])
-    check(penalty, logits, tokens).equals(expected)
+    tokens = torch.tensor([[0, 1, 2, 0], [-1, 2, 3, 2]])
+    check(penalty, logits, tokens).equals(torch.tensor([[2.0, -8.0, 0.0, 3.0], [4.0, -4.0, 1.5, -12.0]]))
     check(penalty, logits, torch.tensor([[-1], [-5]])).equals(logits, note="padding alone")
     check(penalty, logits, NONE.expand(2, 0)).equals(logits, note="no token so far")
     favour = _filter(check, RepetitionPenalty, 0.5)
-    check(favour, logits[:1], torch.tensor([[1, 4]])).equals(torch.tensor([[4.0, -2.0, 0.0, 3.0, 12.0]]))
+    check(favour, logits[:1], torch.tensor([[1, 3]])).equals(torch.tensor([[4.0, -2.0, 0.0, 6.0]]))
 
 
 def _midway(values: Tensor, place: int) -> float:
@@ -320,8 +325,8 @@ def test_half_precision(check: Check) -> None:
     for kept in range(check.draw.integer(60, 90), 700, 30):
         top_p, min_p = _bounds(logits[0], kept)
         expected = _kept(logits, order[:kept])
-        check(_filter(check, TopP, top_p), logits, NONE).equals(expected)
-        check(_filter(check, MinP, min_p), logits, NONE).equals(expected)
+        for nucleus, bound in ((TopP, top_p), (MinP, min_p)):
+            check(_filter(check, nucleus, bound), logits, NONE).equals(expected, note=f"{kept} tokens are kept")
     for kind, value in ((Temperature, 0.5), (TopK, 3), (RepetitionPenalty, 2.0)):
         check(_filter(check, kind, value), logits, NONE).has(shape=logits.shape, dtype=torch.bfloat16)
 
@@ -436,7 +441,7 @@ def test_next_token(check: Check) -> None:
     """Through the filters in their order, with the text so far; the most likely token unless it is to be drawn."""
     logits = torch.tensor([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0]])
     tokens = torch.tensor([[-1, 0], [0, 1]])
-    check(next_token, logits, tokens).equals(torch.tensor([0, 0]))
+    check(next_token, logits, tokens).equals(torch.tensor([0, 0]), note="no draw was asked for")
     penalty, top = check.build(RepetitionPenalty, 4.0), check.build(TopK, 1)
     check(next_token, logits, tokens, [penalty]).equals(torch.tensor([1, 2]))
     check(next_token, logits, tokens, (top, penalty)).equals(torch.tensor([0, 0]))
@@ -446,6 +451,12 @@ def test_next_token(check: Check) -> None:
         torch.zeros(300, dtype=torch.int64), note="no draw was asked for"
     )
     check(next_token, logits, tokens, [penalty, top], sampling=True).equals(torch.tensor([1, 2]))
+    seed = check.draw.seed()
+    draws = [
+        check(next_token, many, texts, sampling=True, generator=torch.Generator().manual_seed(seed)) for _ in range(2)
+    ]
+    # Each of 300 tokens is drawn again by chance with probability 0.52: all of them with less than 1e-80.
+    draws[1].equals(draws[0].value, note="as from the first generator of this seed")
 
 
 def test_next_token_is_drawn(check: Check) -> None:
@@ -476,13 +487,22 @@ def test_next_token_is_drawn(check: Check) -> None:
 
 
 def test_filters_are_values(check: Check) -> None:
-    """A filter cannot be changed; two of the same kind and number are equal."""
-    for kind, value in ((Temperature, 0.5), (TopK, 3), (TopP, 0.9), (MinP, 0.1), (RepetitionPenalty, 1.5)):
-        one, other = check.build(kind, value), check.build(kind, value)
-        name = call_text(kind, (value,), {})
-        check.that(one == other, call=f"{name} == {name}", got="False", expected="True")
-        (field,) = dataclasses.fields(kind)
-        check.raises(dataclasses.FrozenInstanceError, setattr, one, field.name, value)
+    """A filter cannot be changed; two of the same kind are equal if their numbers are."""
+    kinds: list[tuple[Any, str, float]] = [
+        (Temperature, "temperature", 0.5),
+        (TopK, "k", 3),
+        (TopP, "p", 0.75),
+        (MinP, "p", 0.25),
+        (RepetitionPenalty, "penalty", 1.5),
+    ]
+    for kind, field, value in kinds:
+        one, same, other = (check.build(kind, number) for number in (value, value, 1))
+        names = [call_text(kind, (number,), {}) for number in (value, 1)]
+        equal = check.run(f"{names[0]} == {names[0]}", partial(operator.eq, one, same))
+        equal.satisfies(equal.value is True, got="they are not equal", expected="equal: the number is the same")
+        equal = check.run(f"{names[0]} == {names[1]}", partial(operator.eq, one, other))
+        equal.satisfies(equal.value is False, got="they are equal", expected="not equal: the numbers are others")
+        check.raises(AttributeError, setattr, one, field, value)  # of which FrozenInstanceError is a kind
 
 
 def test_refuses_numbers(check: Check) -> None:
@@ -512,4 +532,8 @@ def test_refuses_tensors(check: Check) -> None:
     check.raises(
         ValueError, penalty, torch.zeros(2, 4), torch.zeros(3, 5, dtype=torch.int64), naming=("(2, 4)", "(3, 5)")
     )
-    check.raises(ValueError, penalty, torch.zeros(1, 4), torch.tensor([[1, 9]]), naming=("9", "4"))
+    check.raises(ValueError, penalty, torch.zeros(2, 4), torch.tensor([0, 1]), naming=("(2, 4)", "(2,)"))
+    for token in (9, 5, 4):
+        check.raises(
+            ValueError, penalty, torch.zeros(1, 4), torch.tensor([[1, token]]), naming=("token", str(token), "4")
+        )
