@@ -435,7 +435,7 @@ def _check_no_device(check: Check, machine: str, prefer: str) -> None:
         return repr(pick_device(prefer))
 
     called.__name__ = f"on a machine with {machine}: pick_device"
-    check.raises(RuntimeError, called, prefer, naming=prefer)
+    check.raises(RuntimeError, called, prefer, naming=prefer or ())
 
 
 def test_device_refuses(check: Check) -> None:
@@ -460,4 +460,5 @@ def test_device_refuses_other_kinds(check: Check) -> None:
         _check_no_device(check, machine, "cpu:1")
         _check_no_device(check, machine, "mps:1")
         _check_no_device(check, machine, "gpu")
+        _check_no_device(check, machine, "")
         _check_no_device(check, machine, "meta")

@@ -67,6 +67,6 @@ def pick_device(prefer: str | None = None) -> torch.device:
         names = ["mps", "mps:0", *names]
     if torch.cuda.is_available():
         names = ["cuda", *(f"cuda:{index}" for index in range(torch.cuda.device_count())), *names]
-    if (chosen := prefer or names[0]) not in names:
+    if (chosen := names[0] if prefer is None else prefer) not in names:
         raise RuntimeError(f"{prefer!r} is none of {', '.join(names)}")
     return torch.device(chosen)
