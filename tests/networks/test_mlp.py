@@ -377,7 +377,7 @@ def test_initial_weights(check: Check) -> None:
 
 
 def test_initial_leaky(check: Check) -> None:
-    """The leaky ReLU's slope of 0.01 counts: from equal seeds, its weights are those for ReLU, over sqrt(1 + 0.01^2)."""
+    """The leaky ReLU's slope of 0.01 counts: its weights are those for ReLU, divided by sqrt(1 + 0.01^2)."""
     seed, squares = check.draw.seed(), []
     for activation in ("relu", "leaky_relu"):
         module = check.build(MLP, [5, 40, 40], activation, generator=torch.Generator().manual_seed(seed))
