@@ -376,7 +376,7 @@ def test_first_weights(check: Check) -> None:
 
 
 def test_sizes_of_first_weights(check: Check) -> None:
-    """Embeddings begin as standard normal numbers, the trunk as the MLP has it, heads evenly, as glorot_uniform_ does."""
+    """Embeddings begin as standard normal numbers, the trunk as the MLP has it, heads as glorot_uniform_ does."""
     columns, heads = {"city": 400, "weekday": 7}, {"price": 1, "kind": 300}
     options: dict[str, Any] = {"hidden_sizes": (50,), "generator": check.draw.generator}
     module = check.build(MixedInputNetwork, 3, columns, heads, **options)

@@ -278,6 +278,18 @@ def test_cross_entropy_against_torch(check: Check) -> None:
             check(loss, logits, targets.to(torch.uint8)).equals(oracle(logits, targets), note=note)
 
 
+def test_half_precision(check: Check) -> None:
+    """In float16 and bfloat16 the losses have their dtype, and are as near as a few roundings let them be."""
+    # Eight roundings of numbers up to 8, each by half a unit in the last place: 64 * 2^-12 and 64 * 2^-9.
+    for dtype, bound in ((torch.float16, 0.016), (torch.bfloat16, 0.13)):
+        logits, targets = check.draw.uniform(-2.0, 2.0, 4, 6).to(dtype), check.draw.integers(0, 6, 4)
+        expected = _torchs(logits.float(), targets, reduction="none").to(dtype)
+        # Rounded as said above; the largest loss is below 4 + ln 6.
+        check(cross_entropy, logits, targets, reduction="none").equals(expected, rtol=0.0, atol=bound)
+        for loss in (cross_entropy, focal_loss):
+            check(loss, logits, targets).has(shape=(), dtype=dtype)
+
+
 def test_ignored(check: Check) -> None:
     """Ignored targets count in no reduction, nor in the number that the mean is divided by."""
     logits, targets = _inputs(check.draw, 3, 7)

@@ -377,7 +377,7 @@ def test_initial_weights(check: Check) -> None:
 
 
 def test_initial_leaky(check: Check) -> None:
-    """The leaky ReLU's slope of 0.01 counts: from equal seeds, its weights are those for ReLU, over sqrt(1 + 0.01^2)."""
+    """The leaky ReLU's slope of 0.01 counts: its weights are those for ReLU, divided by sqrt(1 + 0.01^2)."""
     seed, squares = check.draw.seed(), []
     for activation in ("relu", "leaky_relu"):
         module = check.build(MLP, [5, 40, 40], activation, generator=torch.Generator().manual_seed(seed))
@@ -418,6 +418,18 @@ def test_generator(check: Check) -> None:
             got="the same weights from another seed",
             expected="others",
         )
+    for activation, filling, fill_ in (
+        ("relu", "he_normal_", he_normal_),
+        ("sigmoid", "glorot_uniform_", glorot_uniform_),
+    ):
+        generator = torch.Generator().manual_seed(seed)
+        module = check.build(MLP, [4, 3, 5], activation, generator=torch.Generator().manual_seed(seed))
+        text = f"MLP([4, 3, 5], {activation!r}, generator=generator)"
+        state = check.run(f"{text}.state_dict()", module.state_dict).value
+        for name, shape in (("layers.0.weight", (3, 4)), ("layers.1.weight", (5, 3))):
+            filled = check.mutating(fill_, torch.zeros(shape), generator=generator).has(shape=shape).value
+            note = f"as your {filling} fills two weights, the first layer's first, from an equal seed"
+            check.run(f"{name} of {text}", partial(state.get, name)).equals(filled, note=note)
     check.that(
         not torch.equal(states[0]["layers.0.weight"], states[0]["layers.1.weight"]),
         call="the two weights of MLP([4, 4, 4], generator=generator)",

@@ -66,11 +66,11 @@ _relu = smooth(lambda x: (x + x.abs()) / 2.0, lambda x: (x > 0).double())
 _leaky = smooth(
     lambda x, slope: torch.where(x < 0, slope * x, x), lambda x, slope: torch.ones_like(x).masked_fill(x < 0, slope)
 )
-_sigmoid = smooth(_logistic, lambda x: _logistic(x) * _logistic(-x))
-_tanh = smooth(_hyperbolic, lambda x: 1.0 - _hyperbolic(x).square())
-_silu = smooth(lambda x: x * _logistic(x), _silu_slope)
-_gelu = smooth(lambda x: x * _normal_below(x), _gelu_slope)
-_gelu_tanh = smooth(lambda x: 0.5 * x * (1.0 + _hyperbolic(_inner(x))), _gelu_tanh_slope)
+sigmoid = smooth(_logistic, lambda x: _logistic(x) * _logistic(-x))
+tanh = smooth(_hyperbolic, lambda x: 1.0 - _hyperbolic(x).square())
+silu = smooth(lambda x: x * _logistic(x), _silu_slope)
+gelu = smooth(lambda x: x * _normal_below(x), _gelu_slope)
+gelu_tanh = smooth(lambda x: 0.5 * x * (1.0 + _hyperbolic(_inner(x))), _gelu_tanh_slope)
 
 
 def relu(x: Tensor) -> Tensor:
@@ -81,27 +81,8 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
     return _leaky(x, negative_slope)
 
 
-def sigmoid(x: Tensor) -> Tensor:
-    return _sigmoid(x)
-
-
-def tanh(x: Tensor) -> Tensor:
-    return _tanh(x)
-
-
-def silu(x: Tensor) -> Tensor:
-    return _silu(x)
-
-
-def gelu(x: Tensor) -> Tensor:
-    return _gelu(x)
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    return _gelu_tanh(x)
-
-
-ACTIVATIONS = {each.__name__: each for each in (relu, leaky_relu, sigmoid, tanh, silu, gelu, gelu_tanh)}
+names = ("relu", "leaky_relu", "sigmoid", "tanh", "silu", "gelu", "gelu_tanh")
+ACTIVATIONS = {name: globals()[name] for name in names}
 
 
 class SwiGLU(nn.Module):
