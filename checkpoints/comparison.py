@@ -136,7 +136,7 @@ def difference(
     got: Any, expected: Any, rtol: float | None = None, atol: float | None = None, path: str = ""
 ) -> Difference | None:
     """How `got` differs from `expected`; None where it does not."""
-    got = plain(got)
+    got = _basic(plain(got), type(expected))
     at = f" at {path}" if path else ""
     if is_tensor(expected):
         if not is_tensor(got):
@@ -183,6 +183,22 @@ def difference(
         one, other = got[index : index + 30], expected[index : index + 30]
         where = f"first difference at character {index}: got {one!r}, expected {other!r}"
     return Difference(Kind.WRONG_VALUE, describe(got) + at, describe(expected), where)
+
+
+def _basic(got: Any, kind: type) -> Any:
+    """What is of a subclass of a basic type as that type: an OrderedDict is a dict, a named tuple is a tuple.
+
+    By the basic type's own methods, so that none of the subclass is asked.
+    """
+    if type(got) is kind or not issubclass(type(got), kind) or type(got) is bool:
+        return got
+    if kind is dict:
+        return dict(dict.items(got))
+    if kind in (list, tuple):
+        return kind(kind.__iter__(got))
+    if kind in (str, int, float):
+        return {str: str.__str__, int: int.__int__, float: float.__float__}[kind](got)
+    return got
 
 
 def _other_type(got: Any, path: str) -> str:

@@ -142,6 +142,11 @@ _IN_PLACE_METHODS = frozenset(
 _IN_PLACE: dict[type[ast.operator], str] = {ast.Add: "add_", ast.Sub: "sub_", ast.Mult: "mul_", ast.Div: "div_"}
 _KEPT_DECORATORS = ("property", "staticmethod", "classmethod", "dataclass", "overload", "setter", "contextmanager")
 _KEPT_KEYWORDS = ("device", "encoding", "strict", "prefix", "suffix", "default_factory", "metaclass", "label")
+# Functions whose arguments come in either order, or are names.
+_EITHER_ORDER = frozenset(
+    ["min", "max", "promote_types", "transpose", "swapaxes", "isinstance", "issubclass", "getattr"]
+)
+_EITHER_ORDER |= frozenset(["hasattr", "setattr", "field", "print"])
 _ERRORS = {"ValueError": "RuntimeError", "TypeError": "ValueError", "KeyError": "ValueError"}
 
 
@@ -319,6 +324,8 @@ class _Places(ast.NodeVisitor):
         self._note("statement", node, "pass")
 
     def visit_If(self, node: ast.If) -> None:
+        if ast.unparse(node.test) == "TYPE_CHECKING":
+            return
         self._note("condition", node.test, "False")
         if not isinstance(node.body[0], ast.Raise):
             self._note("condition", node.test, "True")
@@ -428,12 +435,12 @@ class _Places(ast.NodeVisitor):
         if name == "range" and not isinstance(stop := node.args[0 if len(node.args) == 1 else 1], ast.Constant):
             self._note("off by one", stop, f"({self._source(stop)}) + 1")
         self.visit(node.func)
-        for part in [*node.args, *[each.value for each in node.keywords]]:
+        for part in [*node.args, *[each.value for each in node.keywords if each.arg not in _KEPT_KEYWORDS]]:
             self.visit(part)
 
     def _arguments(self, node: ast.Call, name: str) -> None:
         """Arguments swapped, keywords dropped."""
-        if name not in ("isinstance", "issubclass", "getattr", "hasattr", "setattr", "field", "print"):
+        if name not in _EITHER_ORDER:
             for one, other in list(zip(node.args, node.args[1:], strict=False))[:2]:
                 if not isinstance(one, ast.Starred) and not isinstance(other, ast.Starred):
                     span = (self._span(one)[0], self._span(other)[1])

@@ -2,9 +2,13 @@
 
 import io
 import re
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
 
+import numpy
 import pytest
 import torch
 from rich.console import Console
@@ -108,6 +112,15 @@ def test_what_is_not_finite_is_the_worst(bad: float) -> None:
     assert "at [2, 1]" in found.got
 
 
+class Pair(NamedTuple):
+    x: int
+    y: int
+
+
+class Letter(StrEnum):
+    B = "b"
+
+
 @pytest.mark.parametrize(
     ("got", "expected", "same"),
     [
@@ -125,6 +138,13 @@ def test_what_is_not_finite_is_the_worst(bad: float) -> None:
         ("a", "b", False),
         ([1, (2.0, "x")], [1, (2.0, "x")], True),
         ((1, 2), [1, 2], False),
+        (OrderedDict(a=1), {"a": 1}, True),
+        (OrderedDict(a=1), {"a": 2}, False),
+        (Pair(1, 2), (1, 2), True),
+        (Pair(1, 3), (1, 2), False),
+        (numpy.float64(0.5), 0.5, True),
+        (Letter.B, "b", True),
+        (True, 1.0, False),
         ({"a": 1}, {"a": 2}, False),
         (None, None, True),
     ],
