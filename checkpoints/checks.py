@@ -546,7 +546,13 @@ def _pull_back(output: Tensor, cotangent: Tensor, inputs: Mapping[str, Tensor]) 
 
 def _names(message: str, words: Iterable[str]) -> bool:
     """Whether an error's message holds each of the words; ``a|b`` asks for either."""
-    return all(any(choice.lower() in message.lower() for choice in word.split("|")) for word in words)
+    told = _spelt(message)
+    return all(any(_spelt(choice) in told for choice in word.split("|")) for word in words)
+
+
+def _spelt(text: str) -> str:
+    """In one spelling: a shape may be told as (4, 2), as [4, 2] or as torch.Size([4, 2])."""
+    return text.lower().translate(str.maketrans("[]", "()")).replace(",)", ")")
 
 
 def _tensors(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[tuple[str, Tensor]]:

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 
 from checkpoints.catalogue import Catalogue
+from checkpoints.checks import _names
 from checkpoints.comparison import describe, difference, evidence, same_evidence
 from checkpoints.crashes import first_line
 from checkpoints.screen import Screen
@@ -151,6 +152,21 @@ class Letter(StrEnum):
 )
 def test_what_counts_as_equal(got: object, expected: object, same: bool) -> None:
     assert (difference(got, expected) is None) == same
+
+
+@pytest.mark.parametrize(
+    ("message", "word", "named"),
+    [
+        ("got shape (4, 2)", "(4, 2)", True),
+        ("got torch.Size([4, 2])", "(4, 2)", True),
+        ("got [3]", "(3,)", True),
+        ("got (4, 20)", "(4, 2)", False),
+        ("Length is -1", "length", True),
+        ("it is -1", "length|-1", True),
+    ],
+)
+def test_what_an_error_names(message: str, word: str, named: bool) -> None:
+    assert _names(message, [word]) == named
 
 
 def test_large_values_are_described_not_dumped() -> None:
