@@ -204,7 +204,6 @@ def load_documents(paths: Sequence[str | PathLike[str]], *, cache_dir: str | Pat
     try:
         return datasets.Dataset.from_generator(
             _documents,
-            features=_DOCUMENTS,
             gen_kwargs={"paths": names},
             cache_dir=str(cache_dir),
             fingerprint=fingerprint,
@@ -315,7 +314,7 @@ def hold_out(dataset: datasets.Dataset, share: float, *, seed: int) -> tuple[dat
         >>> len(training), len(held_out)
         (6, 2)
     """
-    size = round(share * len(dataset)) if 0 < share < 1 else 0
+    size = round(share * len(dataset)) if math.isfinite(share) else 0
     if not 0 < size < len(dataset):
         raise ValueError(f"a share of {share} of {len(dataset)} rows leaves none on one side")
     parts = dataset.train_test_split(test_size=size, seed=seed)
@@ -349,7 +348,7 @@ def padded_loader(
                 [ True, False]])
     """
     return DataLoader(
-        tokenized.with_format("torch", columns=["tokens"]),
+        tokenized.select_columns("tokens").with_format("torch"),
         batch_size,
         shuffle,
         collate_fn=partial(_pad, padding=padding),  # unlike a lambda, it can be sent to the loader's workers
@@ -417,7 +416,7 @@ def _read_json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 def _read_parquet(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            batches = file.iter_batches(columns=["text"] if "text" in file.schema_arrow.names else [])
+            batches = file.iter_batches(columns=["text"])  # without "text", as many rows of nothing
             yield from enumerate((row for batch in batches for row in batch.to_pylist()), start=1)
     except pyarrow.ArrowInvalid as error:
         raise ValueError(f"{path} is no whole Parquet file: {error}") from error

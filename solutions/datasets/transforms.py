@@ -117,15 +117,15 @@ class Standardize:
         """
         if data.dim() < 2 or not data.numel():
             raise ValueError(f"data must be (..., F) with at least one row, got shape {tuple(data.shape)}")
-        rows = data.detach().double().flatten(end_dim=-2)  # (N, F)
+        rows = data.flatten(end_dim=-2)  # (N, F)
         finite = rows.isfinite().all(dim=0)
         if not finite.all():
             raise ValueError(f"feature {finite.tolist().index(False)} holds a number that is not finite")
         std, mean = torch.std_mean(rows, dim=0, correction=0)
-        # Not `std == 0`: a mean that had to be rounded may leave the equal numbers a deviation of 1e-9, and divided by
+        # Not `std == 0`: a mean that had to be rounded may leave the equal numbers a deviation of 1e-8, and divided by
         # that they would be noise.
         constant = rows.amin(dim=0) == rows.amax(dim=0)
-        return cls(mean.to(data.dtype), std.masked_fill(constant, 1.0).to(data.dtype))
+        return cls(mean, std.masked_fill(constant, 1.0))
 
     def __call__(self, x: Tensor) -> Tensor:
         """Standardize.
@@ -214,8 +214,8 @@ class AddNoise:
         """
         if not x.is_floating_point():
             raise TypeError(f"noise can be added to floating numbers, not to {x.dtype}")
-        noise = torch.randn(x.shape, generator=self._source.generator(), dtype=x.dtype)
-        return x + self.std * noise.to(x.device)
+        noise = self._source.generator().standard_normal(x.shape)
+        return x + self.std * torch.as_tensor(noise, dtype=x.dtype, device=x.device)
 
 
 class RandomCrop:
@@ -256,31 +256,27 @@ class RandomCrop:
         last = len(x) - self.length
         if last < 0:
             raise ValueError(f"a crop of length {self.length} does not fit into a sequence of length {len(x)}")
-        start = int(torch.randint(last + 1, (), generator=self._source.generator()))
+        start = self._source.generator().integers(last + 1)
         return x[start : start + self.length]
 
 
 class _Source:
-    """What a transform draws from: a generator of its own in each process, of which only the seed is pickled.
+    """What a transform draws from: a generator of numpy's, made anew in each process.
 
     Each source draws its seed from the generator that it is given, so that those that are given one do not draw the
-    same. The generator itself cannot be sent to every process: where these are started afresh, torch would send its
-    state as shared memory that is gone by the time it is opened.
+    same. A generator of torch's could not be sent to every process: where these are started afresh, torch would send
+    its state as shared memory that is gone by the time it is opened.
     """
 
     def __init__(self, generator: torch.Generator) -> None:
         self._seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        self._made: tuple[tuple[int, ...], torch.Generator] | None = None  # and the seeds that it was made of
+        self._seeds: tuple[int, ...] = ()  # that the generator was made of
 
-    def generator(self) -> torch.Generator:
+    def generator(self) -> numpy.random.Generator:
         """The generator of this process; another one for each worker."""
         worker = get_worker_info()
         seeds = (self._seed,) if worker is None else (self._seed, worker.seed)
-        if self._made is None or self._made[0] != seeds:
+        if seeds != self._seeds:  # a worker's copy may hold the generator of the process that it comes from
             # Mixed and not added: the seeds of workers follow each other.
-            mixed = int(numpy.random.SeedSequence(seeds).generate_state(1)[0])
-            self._made = seeds, torch.Generator().manual_seed(mixed)
-        return self._made[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_made": None}
+            self._seeds, self._generator = seeds, numpy.random.default_rng(seeds)
+        return self._generator

@@ -5,6 +5,7 @@ torch's and the library's classes themselves. Every file is made in the check's 
 """
 
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -230,7 +231,7 @@ def _texts(draw: Draw, count: int, low: int = 0) -> list[str]:
 
 
 def test_pairs_by_hand(check: Check) -> None:
-    """Seven tokens in pairs of two: each target is the token after its input; what is left over is in no pair."""
+    """Eight tokens in pairs of three: each target is the token after its input; what is left over is in no pair."""
     answer = _is(check(next_token_pairs, torch.tensor([5, 6, 7, 8, 9, 4, 3, 2]), 3), TensorDataset)
     expected = [([5, 6, 7], [6, 7, 8]), ([8, 9, 4], [9, 4, 3])]
     _items(check, answer).equals([(torch.tensor(inputs), torch.tensor(targets)) for inputs, targets in expected])
@@ -250,9 +251,12 @@ def test_pairs_of_any_text(check: Check) -> None:
         if not items.failed and items.value and isinstance(items.value[0][1], Tensor):
             own = items.value[0][1].untyped_storage().data_ptr() == tokens.untyped_storage().data_ptr()
             answer.satisfies(own, got="a copy of the tokens", expected="views of the tokens")
+    ones = check(next_token_pairs, torch.tensor([5, 6, 7]), 1)
+    _items(check, ones).equals([(torch.tensor([token]), torch.tensor([token + 1])) for token in (5, 6)])
     check.raises(ValueError, next_token_pairs, torch.arange(4), 4, naming="4")
-    check.raises(ValueError, next_token_pairs, torch.arange(4), 0, naming=("context_length", "0"))
-    check.raises(ValueError, next_token_pairs, torch.ones(2, 3), 1, naming="(2, 3)")
+    for wrong in (0, -2):
+        check.raises(ValueError, next_token_pairs, torch.arange(4), wrong, naming=("context_length", str(wrong)))
+    check.raises(ValueError, next_token_pairs, torch.ones(2, 3), 1, naming="(2, 3)|[2, 3]")
 
 
 def test_split_sizes(check: Check) -> None:
@@ -262,9 +266,13 @@ def test_split_sizes(check: Check) -> None:
         (100, [0.71, 0.29], [71, 29]),  # 0.29 * 100 is a little less than 29
         (12, [0.625, 0.25, 0.125], [8, 3, 1]),  # 7.5, 3 and 1.5: of equal losses, the earlier part's
         (1, [1.0], [1]),
+        (10, [0.1] * 10, [1] * 10),  # which sum to 0.9999999999999999
     ):
         parts = check(split, range(length), fractions, seed=check.draw.seed())
-        check.run(f"the sizes of {parts.call}", partial(_sizes_of, parts.value)).equals(expected)
+        check.run(f"the sizes of {parts.call}", partial(_sizes_of, parts.value)).equals(
+            expected, note=f"{expected} in all"
+        )
+    check.raises(ValueError, split, range(10), [math.nan, 0.5], seed=0, naming="nan")
     check.raises(ValueError, split, range(10), [0.5, 0.25], seed=0, naming="0.75")
     check.raises(ValueError, split, range(10), [0.98, 0.02], seed=0, naming=("0.02", "10"))
     check.raises(ValueError, split, range(10), [1.25, -0.25], seed=0, naming="-0.25")
@@ -275,12 +283,14 @@ def test_split_parts(check: Check) -> None:
     items = check.draw.permutation(check.draw.integer(40, 60)).tolist()
     seed, state = check.draw.seed(), torch.get_rng_state()
     first = check(split, items, [0.5, 0.3, 0.2], seed=seed)
-    kinds = check.run(f"the types of the parts of {first.call}", lambda: [type(part).__name__ for part in first.value])
+    kinds = check.run(f"the types of the parts of {first.call}", lambda: [_kind(part) for part in first.value])
     kinds.equals(["Subset"] * 3)
     parts = check.run(f"the items of the parts of {first.call}", partial(_items_of, first.value)).value
     check.run("all of them, sorted", lambda: sorted(_flat(parts))).equals(sorted(items))
     again = check(split, items, [0.5, 0.3, 0.2], seed=seed)
-    check.run("the items for the same seed again", partial(_items_of, again.value)).equals(parts)
+    check.run("the items for the same seed again", partial(_items_of, again.value)).equals(
+        parts, note="as the first time"
+    )
     # At random, two orders of 40 items agree with probability 1 / 40!, which is 1e-48.
     other = check(split, items, [0.5, 0.3, 0.2], seed=seed + 1)
     different = check.run("the items for another seed", partial(_items_of, other.value))
@@ -291,6 +301,10 @@ def test_split_parts(check: Check) -> None:
         got="another state",
         expected="the state before: a seed is for a generator of one's own",
     )
+
+
+def _kind(part: Any) -> str:
+    return "Subset" if isinstance(part, Subset) else type(part).__name__
 
 
 def test_balance(check: Check) -> None:
@@ -312,7 +326,8 @@ def test_balance(check: Check) -> None:
     _items(check, check(balance, sources, seed=seed)).equals(drawn, note="the same seed")
     other = _items(check, check(balance, sources, seed=seed + 1))
     other.satisfies(other.value != drawn, got="the same items for another seed", expected="others")
-    check.raises(ValueError, balance, [["a"], []], seed=0, naming="1")
+    _items(check, check(balance, [["a"], ["b"]], seed=0)).equals(["a", "b"], note="one item each")
+    check.raises(ValueError, balance, [["a", "b"], []], seed=0, naming="1")
     check.raises(ValueError, balance, [], seed=0, naming="no sources")
 
 
@@ -322,7 +337,8 @@ def test_origin(check: Check) -> None:
     joined: Any = ConcatDataset([one, [], two, three])  # type: ignore[list-item]
     expected = [(source, index) for source in (one, two, three) for index in range(len(source))]
     for index in range(9):
-        check(origin, joined, index).equals(expected[index])
+        call = f"origin(a ConcatDataset of lists of 3, 0, 2 and 4 items, {index})"
+        check.run(call, partial(origin, joined, index)).equals(expected[index])
     order = check.draw.permutation(9).tolist()
     layered: Any = Subset(ConcatDataset([Subset(joined, order), one]), [10, *range(8, -1, -1), -1])  # type: ignore[list-item]
     for index in range(-11, 11):
@@ -362,7 +378,11 @@ def test_documents_of_any_kind(check: Check) -> None:
         _write(check, name, content)
     _write(check, "c.txt", "\n".join([*lines, "last"]))
     texts["c.txt"] = [line for line in [*lines, "last"] if line and not line.isspace()]
-    names = [sorted(texts)[place] for place in check.draw.permutation(4).tolist()]
+    # The year 33658, which Python has no date for: it is in a column that nobody asks for.
+    table = {"when": pyarrow.array([10**12], pyarrow.timestamp("s")), "text": ["late"]}
+    pyarrow.parquet.write_table(pyarrow.table(table), check.folder / "e.parquet")
+    texts["e.parquet"] = ["late"]
+    names = [sorted(texts)[place] for place in check.draw.permutation(5).tolist()]
     answer = _is(check(load, names), datasets.Dataset)
     _documents(check, answer, [(name, text) for name in names for text in texts[name]])
 
@@ -392,6 +412,15 @@ def test_cache(check: Check) -> None:
     _write(check, "a.txt", "one\nthree\nfour\n")
     changed = [("a.txt", text) for text in ("one", "three", "four")]
     _documents(check, check(load, ["a.txt"]), changed, note="the file has changed since")
+    path = check.folder / "a.txt"
+    time = path.stat().st_mtime_ns
+    _write(check, "a.txt", "one\nseven\nfour\n")
+    os.utime(path, ns=(time, time + 10**9))
+    changed[1] = ("a.txt", "seven")
+    _documents(check, check(load, ["a.txt"]), changed, note="changed since: of the same size, but later")
+    _write(check, "a.txt", "one\n")
+    os.utime(path, ns=(time, time + 10**9))
+    _documents(check, check(load, ["a.txt"]), changed[:1], note="changed since: of the same time, but shorter")
 
 
 def test_malformed_rows(check: Check) -> None:
@@ -472,10 +501,14 @@ def test_tokenize(check: Check) -> None:
     encode = _Tokenizer()
     check(tokenize, documents, encode, batch_size=4)
     check.run("all texts that encode was called with", lambda: _flat(encode.calls)).equals(texts)
-    sizes = [len(call) for call in encode.calls]
-    check.run("how many at a time", lambda: sizes).equals([4, 4, 3])
-    # One batch, if no size is given: 11 are fewer than 1000.
-    _rows(check, check(tokenize, documents, _letters)).equals([{"tokens": row} for row in _letters(texts)])
+    check.run("the most texts that encode was called with at once", lambda: max(map(len, encode.calls))).equals(
+        4, note="batch_size=4"
+    )
+    many, encode = datasets.Dataset.from_dict({"text": ["a"] * 1001}), _Tokenizer()
+    _rows(check, check(tokenize, many, encode)).equals([{"tokens": [97]}] * 1001)
+    check.run("the most texts that encode was called with at once", lambda: max(map(len, encode.calls))).equals(
+        1000, note="where no batch_size is given"
+    )
 
 
 def test_tokenize_edges(check: Check) -> None:
@@ -528,7 +561,7 @@ def test_hold_out(check: Check) -> None:
     others = check.run("the rows held out for another seed", lambda: list(other.value[1]["id"]))
     others.satisfies(others.value != held, got="the same rows", expected="others")
     three = datasets.Dataset.from_dict({"id": [0, 1, 2]})
-    for share in (0.0, 1.0, 1.5, 0.9):
+    for share in (0.0, 1.0, 1.5, 0.9, -0.25, math.nan, math.inf):
         check.raises(ValueError, hold_out, three, share, seed=0, naming=("share", f"{share}", "3"))
 
 
@@ -540,9 +573,31 @@ def test_padded_loader(check: Check) -> None:
         answer = _is(check(padded_loader, tokenized, 2, padding=padding), DataLoader)
         expected = [_padded(rows[start : start + 2], padding) for start in (0, 2, 4)]
         check.run(f"the batches of {answer.call}", partial(_batches, answer.value)).equals(expected)
-    answer = check(padded_loader, tokenized.select([3, 3, 1]), 2)
-    expected = [_padded([[], []], 0), _padded([[7]], 0)]
-    check.run(f"the batches of {answer.call}", partial(_batches, answer.value)).equals(expected)
+    answer = check(padded_loader, tokenized.select([3, 3, 1, 0]), 2)
+    expected = [_padded([[], []], 0), _padded([[7], [5, 6, 0]], 0)]
+    check.run(f"the batches of {answer.call}", partial(_batches, answer.value)).equals(expected, note="padding=0")
+
+
+def test_padded_loader_seeds(check: Check) -> None:
+    """Two loaders of one seed give one order, and of two seeds two; the seed is 0 if none is given."""
+    tokenized = datasets.Dataset.from_dict({"tokens": [[number] for number in range(30)]})
+
+    def order(**options: Any) -> list[int]:
+        loader = padded_loader(tokenized, 30, shuffle=True, **options)
+        return [token for tokens, _ in loader for token in tokens.flatten().tolist()]
+
+    order.__name__ = "the order of padded_loader"
+    seed = check.draw.integer(1, 10**6)
+    first, zero = check(order, seed=seed).value, check(order, seed=0).value
+    check(order, seed=seed).equals(first, note="as from another loader of this seed")
+    check(order).equals(zero, note="as with seed=0")
+    # By chance they agree once in 30!, which is 2e32.
+    check.that(
+        first != zero,
+        call=f"the orders of padded_loader with seed={seed} and seed=0",
+        got="the same order",
+        expected="two different orders",
+    )
 
 
 def _padded(rows: list[list[int]], padding: int) -> tuple[Tensor, Tensor]:
