@@ -184,8 +184,8 @@ def test_learned_by_hand(check: Check) -> None:
     module = check.build(LearnedPositionalEmbedding, 3, 2)
     check.load(module, {"weight": torch.tensor([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])})
     x = torch.tensor([[[100.0, 100.0], [200.0, 200.0]]])
-    check(module, x).equals(torch.tensor([[[101.0, 110.0], [202.0, 220.0]]]))
-    check(module, x, past=1).equals(torch.tensor([[[102.0, 120.0], [203.0, 230.0]]]))
+    check(module, x).equals(torch.tensor([[[101.0, 110.0], [202.0, 220.0]]]), note="rows 0 and 1 added")
+    check(module, x, past=1).equals(torch.tensor([[[102.0, 120.0], [203.0, 230.0]]]), note="rows 1 and 2 added")
 
 
 def test_learned_by_position(check: Check) -> None:
@@ -233,6 +233,17 @@ def test_learned_at_the_beginning(check: Check) -> None:
         got="other numbers from a generator of the same seed",
         expected="the same numbers",
     )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first, following = (check.build(LearnedPositionalEmbedding, 4, 5) for _ in range(2))
+        torch.manual_seed(seed)
+        again = check.build(LearnedPositionalEmbedding, 4, 5)
+    check.that(
+        torch.equal(again.weight, first.weight) and not torch.equal(following.weight, first.weight),
+        call="LearnedPositionalEmbedding(4, 5).weight, without a generator",
+        got="numbers that do not come from torch's global generator",
+        expected="the same for the same torch.manual_seed, and others in the next module",
+    )
 
 
 def test_learned_gradient(check: Check) -> None:
@@ -265,8 +276,15 @@ def test_angles_by_hand(check: Check) -> None:
     """A head of width 4 and base 100: the pairs turn by 1 and by 1/10 at each step."""
     cos = torch.tensor([[1.0, 1.0], [0.5403023, 0.9950042], [-0.4161468, 0.9800666]])
     sin = torch.tensor([[0.0, 0.0], [0.8414710, 0.0998334], [0.9092974, 0.1986693]])
-    _are_angles(check(rotary_angles, 3, 4, base=100.0), cos, sin, note="of angles 0 and 0, 1 and 0.1, 2 and 0.2")
-    _are_angles(check(rotary_angles, 1, 4, base=100.0, past=2), cos[2:], sin[2:], note="of angles 2 and 0.2")
+    _are_angles(
+        check(rotary_angles, 3, 4, base=100.0),
+        cos,
+        sin,
+        note="[0]: cosines, [1]: sines, of 0 and 0, 1 and 0.1, 2 and 0.2",
+    )
+    _are_angles(
+        check(rotary_angles, 1, 4, base=100.0, past=2), cos[2:], sin[2:], note="[0]: cosines, [1]: sines, of 2 and 0.2"
+    )
 
 
 def test_angles_of_llama(check: Check) -> None:
@@ -323,7 +341,8 @@ def test_rotary_by_hand(check: Check) -> None:
     """A quarter turn of the pair (1, 3), that is of coordinates 0 and 2, and half a turn of (2, 4)."""
     x = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
     cos, sin = torch.tensor([[0.0, -1.0]]), torch.tensor([[1.0, 0.0]])
-    check(apply_rotary, x, cos, sin).equals(torch.tensor([[-3.0, -2.0, 1.0, -4.0]]))
+    expected = torch.tensor([[-3.0, -2.0, 1.0, -4.0]])
+    check(apply_rotary, x, cos, sin).equals(expected, note="(1, 3) becomes (-3, 1), and (2, 4) becomes (-2, -4)")
 
 
 def test_rotary_of_llama(check: Check) -> None:
@@ -410,7 +429,8 @@ def test_rotary_refuses(check: Check) -> None:
 def test_recall_by_hand(check: Check) -> None:
     """A model that names the token it sees is right where that token stood two steps before, too."""
     tokens = torch.tensor([[0, 1, 0, 2, 0], [3, 1, 0, 1, 2], [1, 1, 1, 2, 1], [2, 0, 2, 0, 1]])
-    check(recall_accuracy, _parrot, tokens, 2).equals(torch.tensor([0.75, 0.5, 0.5]))
+    shares = torch.tensor([0.75, 0.5, 0.5])
+    check(recall_accuracy, _parrot, tokens, 2).equals(shares, note="of 4 texts, at positions 2, 3 and 4")
 
 
 def _parrot(tokens: Tensor) -> Tensor:
@@ -428,7 +448,8 @@ def test_recall_by_position(check: Check) -> None:
             right = [name == int(tokens[row, position - distance]) for row, name in enumerate(named)]
             shares.append(sum(right) / batch)
         model = _Fixed(logits)
-        answer = check(recall_accuracy, model, tokens, distance).equals(torch.tensor(shares))
+        answer = check(recall_accuracy, model, tokens, distance)
+        answer.equals(torch.tensor(shares), note=f"shares of {batch}, from position {distance} on")
         answer.satisfies(
             not model.recorded,
             got="a model that autograd recorded",
@@ -649,7 +670,7 @@ def test_plot(check: Check) -> None:
         if scheme in lines:
             line = lines[scheme]
             x = check.run(f"get_xdata() of the line {scheme}", partial(_data, line.get_xdata))
-            x.equals(positions.double())
+            x.equals(positions.double(), note="the positions that were measured")
             y = check.run(f"get_ydata() of the line {scheme}", partial(_data, line.get_ydata))
             y.equals(accuracy[scheme].double(), rtol=1e-7, atol=0.0)  # float32 in between would round by 6e-8
     for name, read, level in (("training ends", "get_xdata", train_length), ("guessing", "get_ydata", 1 / vocabulary)):
