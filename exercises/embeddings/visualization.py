@@ -4,7 +4,7 @@ Symbols: N points of C numbers each; V tokens in the vocabulary; T positions.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ def pca_project(x: Tensor, components: int = 2) -> Tensor:
     decomposition is exact, not a randomised one: no random numbers are drawn.
 
     Args:
-        x: points (N, C), float32 or float64, N and C at least 1.
+        x: points (N, C), float32 or float64, N and C at least 1; they may require a gradient.
         components: number of axes, from 1 to the smaller of N and C.
 
     Returns:
@@ -53,7 +53,7 @@ def nearest_neighbours(weight: Tensor, query: int, k: int) -> tuple[Tensor, Tens
     opposite directions to 1 for the same (Mikolov et al. 2013, section 4).
 
     Args:
-        weight: vectors (V, C), float32 or float64, row v that of token v.
+        weight: vectors (V, C), float32 or float64, row v that of token v; it may require a gradient.
         query: the token, from 0 to V - 1.
         k: number of neighbours, from 1 to V - 1.
 
@@ -110,7 +110,8 @@ def plot_positional_encoding(encoding: Tensor) -> "Figure":
 
     Returns:
         A figure with two axes. The first hold one image (`Axes.imshow`) of the table: a row for each position, the
-        first at the top, and a column for each dimension. Their x axis is called "dimension", their y axis "position".
+        first at the top, and a column for each dimension; it fills the axes, however long or wide the table is (the
+        aspect is "auto"). Their x axis is called "dimension", their y axis "position".
         The colours are diverging, as those of "RdBu_r" or "coolwarm": one hue for negative numbers, another for
         positive, and between them the neutral colour of 0. So the scale is symmetric, from -m to m with m the greatest
         magnitude in the table, or from -1 to 1 if all of it is 0. The second axes are the image's colour bar.

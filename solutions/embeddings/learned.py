@@ -123,7 +123,7 @@ def rotary_angles(
     if not base > 0:
         raise ValueError(f"base must be greater than 0, got {base}")
     # In float32 an angle near 100,000 is off by up to 0.004; only what comes of it is rounded to `dtype`.
-    positions = torch.arange(past, past + length, dtype=torch.float64)
+    positions = torch.arange(past, past + length)
     exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
     angles = positions[:, None] / base**exponents  # (T, D/2)
     return angles.cos().to(device, dtype), angles.sin().to(device, dtype)
@@ -146,8 +146,8 @@ def apply_rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         (..., T, D), of the dtype of `x`. Where `cos` is wider, it is rounded only at the end.
 
     Raises:
-        ValueError: the last two axes of `cos` or of `sin` are not (T, D/2); the message gives the shape of `x` and
-            theirs.
+        ValueError: the last two axes of `cos` or of `sin` are not (T, D/2); the message names which, and gives its
+            shape and that of `x`.
 
     Example:
         >>> cos, sin = torch.tensor([[0.0]]), torch.tensor([[1.0]])  # a quarter turn
@@ -181,6 +181,9 @@ class RecallModel(nn.Module):
         max_length: how many positions the learned scheme has rows for.
         generator: where the weights are drawn from, those that all schemes have first.
         width: C, which is D too.
+
+    Raises:
+        ValueError: `scheme` is none of them; the message gives it.
     """
 
     def __init__(
@@ -222,7 +225,7 @@ def train_recall(
         vocabulary: V.
         length: T of the sequences, more than `distance`.
         distance: how many steps back the token to be named stands, at least 1.
-        updates: how many steps of Adam to make, each on 32 fresh sequences.
+        updates: how many steps of Adam to make, each of a learning rate of 0.01 and on 32 fresh sequences.
         generator: where the sequences are drawn from.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -242,7 +245,8 @@ def recall_accuracy(model: Callable[[Tensor], Tensor], tokens: Tensor, distance:
     batch of long sequences measures all shorter lengths as well.
 
     Args:
-        model: maps tokens (B, T) to logits (B, T, V); it names the token of the greatest logit.
+        model: maps tokens (B, T) to logits (B, T, V); it names the token of the greatest logit. It is only measured,
+            so autograd need not record what it does, and shall not.
         tokens: whole numbers (B, T).
         distance: how many steps back the token to be named stands, at least 1 and less than T.
 
@@ -261,7 +265,7 @@ def recall_accuracy(model: Callable[[Tensor], Tensor], tokens: Tensor, distance:
     return (named == tokens[:, :-distance]).float().mean(dim=0)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Extrapolation:
     """What the experiment found."""
 
@@ -333,9 +337,10 @@ def plot_extrapolation(result: Extrapolation) -> "Figure":
 
     Returns:
         A figure with one axes. For each scheme it has a line (`Axes.plot`) labelled with its name, the positions on
-        the x axis, called "position", and the accuracies on the y axis, called "accuracy", which shows at least 0 to
-        1. An upright line (`Axes.axvline`) labelled "training ends" stands at `train_length`, a level one
-        (`Axes.axhline`) labelled "guessing" at 1 / `vocabulary`, and a legend names all lines.
+        the x axis, called "position", and the accuracies on the y axis, called "accuracy", which shows 0 to 1 and at
+        most 0.2 more at either end. An upright line (`Axes.axvline`) labelled "training ends" stands at `train_length`,
+        a level one (`Axes.axhline`) labelled "guessing" at 1 / `vocabulary`; both are dashed or dotted, in a colour
+        that no scheme has. A legend names all lines.
 
     Example:
         >>> shares = {"rotary": torch.tensor([1.0, 1.0, 0.9])}
@@ -345,12 +350,12 @@ def plot_extrapolation(result: Extrapolation) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.5, 4.0), layout="constrained")
+    figure = Figure()
     axes = figure.add_subplot()
     for scheme, shares in result.accuracy.items():
         axes.plot(result.positions.numpy(), shares.numpy(), label=scheme)
     axes.axvline(result.train_length, color="grey", linestyle="--", label="training ends")
     axes.axhline(1 / result.vocabulary, color="grey", linestyle=":", label="guessing")
     axes.set(xlabel="position", ylabel="accuracy", ylim=(0.0, 1.05))
-    figure.legend(loc="outside right upper")
+    axes.legend()
     return figure

@@ -4,7 +4,7 @@ Symbols: N points of C numbers each; V tokens in the vocabulary; T positions.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ def pca_project(x: Tensor, components: int = 2) -> Tensor:
     decomposition is exact, not a randomised one: no random numbers are drawn.
 
     Args:
-        x: points (N, C), float32 or float64, N and C at least 1.
+        x: points (N, C), float32 or float64, N and C at least 1; they may require a gradient.
         components: number of axes, from 1 to the smaller of N and C.
 
     Returns:
@@ -43,7 +43,7 @@ def pca_project(x: Tensor, components: int = 2) -> Tensor:
                 [ 0.],
                 [ 5.]])
     """
-    _two_axes("x", "(N, C)", x)
+    _refuse_no_table(x)
     most = min(x.shape)
     if not 1 <= components <= most:
         raise ValueError(f"components must be from 1 to {most}, got {components}")
@@ -62,7 +62,7 @@ def nearest_neighbours(weight: Tensor, query: int, k: int) -> tuple[Tensor, Tens
     opposite directions to 1 for the same (Mikolov et al. 2013, section 4).
 
     Args:
-        weight: vectors (V, C), float32 or float64, row v that of token v.
+        weight: vectors (V, C), float32 or float64, row v that of token v; it may require a gradient.
         query: the token, from 0 to V - 1.
         k: number of neighbours, from 1 to V - 1.
 
@@ -81,13 +81,13 @@ def nearest_neighbours(weight: Tensor, query: int, k: int) -> tuple[Tensor, Tens
         >>> nearest_neighbours(weight, 0, 2)
         (tensor([2, 1]), tensor([1., 0.]))
     """
-    _two_axes("weight", "(V, C)", weight)
+    _refuse_no_table(weight)
     tokens = len(weight)
     if not 0 <= query < tokens:
         raise IndexError(f"query must be from 0 to {tokens - 1}, got {query}")
     if not 1 <= k < tokens:
         raise ValueError(f"k must be from 1 to {tokens - 1}, got {k}")
-    directions = F.normalize(weight, dim=-1)  # zeros stay zeros
+    directions = F.normalize(weight)  # each row; zeros stay zeros
     similarities = directions @ directions[query]
     # By its place, not as the first of k + 1: another row of the same direction may come before it.
     similarities[query] = float("-inf")
@@ -125,17 +125,13 @@ def plot_embeddings(points: Tensor, labels: Sequence[str] | None = None) -> "Fig
         raise ValueError(f"labels must be as many as the {len(points)} points, got {len(labels)}")
     from matplotlib.figure import Figure
 
-    places = points.detach().to("cpu", torch.float64).numpy()
-    figure = Figure(figsize=(7.0, 6.0), layout="constrained")
+    places = points.detach().cpu().double().numpy()
+    figure = Figure()
     axes = figure.add_subplot()
-    axes.scatter(places[:, 0], places[:, 1], s=14)
-    if labels is not None:
-        for place, label in zip(places, labels, strict=True):
-            # The anchor is in units of the data; the offset from it, in points of the page, clears the dot.
-            axes.annotate(label, place, xytext=(4, 3), textcoords="offset points", fontsize=9, parse_math=False)
-    axes.set(xlabel="component 1", ylabel="component 2")
-    axes.margins(0.1)  # a label at the border needs room
-    axes.set_aspect("equal", adjustable="datalim")
+    axes.scatter(places[:, 0], places[:, 1])
+    for index, label in enumerate(labels or ()):
+        axes.annotate(label, places[index], parse_math=False)
+    axes.set(xlabel="component 1", ylabel="component 2", aspect="equal")
     return figure
 
 
@@ -147,7 +143,8 @@ def plot_positional_encoding(encoding: Tensor) -> "Figure":
 
     Returns:
         A figure with two axes. The first hold one image (`Axes.imshow`) of the table: a row for each position, the
-        first at the top, and a column for each dimension. Their x axis is called "dimension", their y axis "position".
+        first at the top, and a column for each dimension; it fills the axes, however long or wide the table is (the
+        aspect is "auto"). Their x axis is called "dimension", their y axis "position".
         The colours are diverging, as those of "RdBu_r" or "coolwarm": one hue for negative numbers, another for
         positive, and between them the neutral colour of 0. So the scale is symmetric, from -m to m with m the greatest
         magnitude in the table, or from -1 to 1 if all of it is 0. The second axes are the image's colour bar.
@@ -160,9 +157,9 @@ def plot_positional_encoding(encoding: Tensor) -> "Figure":
         >>> figure.axes[0].images[0].get_clim()
         (-3.0, 3.0)
     """
-    _two_axes("encoding", "(T, C)", encoding)
-    limit = float(encoding.detach().abs().max()) or 1.0  # a scale must not be empty
-    return _heat_map(encoding, limit, "dimension", "position", "value")
+    _refuse_no_table(encoding)
+    limit = encoding.abs().max().item() or 1.0  # a scale must not be empty
+    return _heat_map(encoding, limit, "dimension")
 
 
 def plot_similarity(encoding: Tensor) -> "Figure":
@@ -184,29 +181,24 @@ def plot_similarity(encoding: Tensor) -> "Figure":
         >>> figure.axes[0].images[0].get_array().shape
         (3, 3)
     """
-    _two_axes("encoding", "(T, C)", encoding)
-    directions = F.normalize(encoding.detach().double(), dim=-1)
-    similarities = directions @ directions.T
-    return _heat_map(similarities, 1.0, "position", "position", "cosine similarity", aspect="equal")
+    _refuse_no_table(encoding)
+    directions = F.normalize(encoding.double())  # float16 would divide zeros by a length that it rounds to 0
+    return _heat_map(directions @ directions.T, 1.0, "position")
 
 
-def _heat_map(
-    table: Tensor, limit: float, xlabel: str, ylabel: str, label: str, aspect: Literal["auto", "equal"] = "auto"
-) -> "Figure":
-    """A picture of a table, its first row at the top, with colours from -limit to limit."""
+def _heat_map(table: Tensor, limit: float, columns: str) -> "Figure":
+    """A picture of a table, a row for each position, with colours from -limit to limit."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.0, 5.5), layout="constrained")
+    figure = Figure()
     axes = figure.add_subplot()
-    values = table.detach().to("cpu", torch.float64).numpy()
-    image = axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect=aspect)
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    axes.locator_params(integer=True)
-    figure.colorbar(image, ax=axes, label=label)
+    values = table.detach().cpu().double().numpy()
+    image = axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
+    axes.set(xlabel=columns, ylabel="position")
+    figure.colorbar(image)
     return figure
 
 
-def _two_axes(name: str, symbols: str, table: Tensor) -> None:
-    """Refuse what is no table."""
+def _refuse_no_table(table: Tensor) -> None:
     if table.dim() != 2:
-        raise ValueError(f"{name} must be {symbols}, got shape {tuple(table.shape)}")
+        raise ValueError(f"a table of two axes is needed, got shape {tuple(table.shape)}")

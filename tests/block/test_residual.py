@@ -235,7 +235,8 @@ def test_zero_sublayer(check: Check) -> None:
     nn.init.zeros_(sublayer[2].weight)  # type: ignore[index]
     nn.init.zeros_(sublayer[2].bias)  # type: ignore[index]
     x = check.draw.normal(2, 3, width)
-    check(check.build(Residual, "pre"), x.clone(), sublayer, norm).equals(x, rtol=0.0, atol=0.0, note="x itself")
+    answer = check(check.build(Residual, "pre"), x.clone(), sublayer, norm)
+    answer.equals(x, rtol=0.0, atol=0.0, note="x itself")  # x + 0 is x, without any rounding
     check(check.build(Residual, "post"), x, sublayer, norm).equals(norm(x).detach(), note="norm(x)")
 
 
@@ -271,7 +272,7 @@ def test_depth(check: Check) -> None:
         )
 
 
-def _dropped(check: Check, placement: str, x: Tensor, generator: torch.Generator) -> tuple[Any, Any]:
+def _dropped(check: Check, placement: str, x: Tensor, generator: torch.Generator | None) -> tuple[Any, Any]:
     """The result of a training step with a dropout of 1/4, and the module; the branch is 2 or 4."""
 
     def norm(x: Tensor) -> Tensor:
@@ -305,7 +306,7 @@ def test_dropout(check: Check) -> None:
 
 
 def test_dropout_from_the_generator(check: Check) -> None:
-    """The dropout is drawn from the generator: the same seed gives the same result, and the next call another."""
+    """The dropout is drawn from the generator, or torch's global one: the same seed, the same result; never twice."""
     x, seed = check.draw.normal(4, 8, 16), check.draw.seed()
     first, module = _dropped(check, "pre", x, torch.Generator().manual_seed(seed))
     again, _ = _dropped(check, "pre", x, torch.Generator().manual_seed(seed))
@@ -314,6 +315,18 @@ def test_dropout_from_the_generator(check: Check) -> None:
     alike = ((following.value - x).abs() > 0.5).eq((first.value - x).abs() > 1)
     # Two independent masks agree in all 512 places with a probability of 0.625^512.
     following.satisfies(not alike.all(), got="the same numbers dropped again", expected="others, in another call")
+    answers = []
+    with torch.random.fork_rng(devices=[]):
+        for each in (seed, seed, seed + 1):
+            torch.manual_seed(each)
+            answers.append(_dropped(check, "pre", x, None)[0])
+    same, again, other = answers
+    again.equals(same.value, note="from torch's global generator, of the same seed")
+    other.satisfies(
+        not torch.equal(other.value, same.value),
+        got="the same numbers dropped, whatever the seed of torch's global generator",
+        expected="numbers drawn from it, where no generator is given",
+    )
 
 
 def test_evaluation(check: Check) -> None:
@@ -340,7 +353,7 @@ def test_no_parameters(check: Check) -> None:
 
 
 def test_edges(check: Check) -> None:
-    """One token without a batch, no tokens at all, float64; and a sublayer that gives its input back."""
+    """One token without a batch, no tokens at all, float64, bfloat16; and a sublayer that gives its input back."""
     width = check.draw.size()
     for placement, oracle in (("pre", _pre), ("post", _post)):
         module = check.build(Residual, placement)
@@ -349,6 +362,9 @@ def test_edges(check: Check) -> None:
             x = check.draw.normal(*shape, dtype=torch.float64)
             expected = oracle(x, sublayer, norm).detach()
             check(module, x, sublayer, norm).equals(expected, note=placement)
+        sublayer, norm = _parts(check.draw, width, torch.bfloat16)
+        x = check.draw.normal(2, width).bfloat16()
+        check(module, x, sublayer, norm).has(shape=x.shape, dtype=torch.bfloat16)
         x = check.draw.normal(2, width)
         twice = 2 * x
         check(module, x, _identity, _identity).equals(twice, note="x + x, and x itself is not changed")
@@ -356,10 +372,11 @@ def test_edges(check: Check) -> None:
 
 def test_refused(check: Check) -> None:
     """A placement that does not exist is refused by name, with those that do; and a dropout of 1."""
-    check.raises(ValueError, Residual, "middle", naming=("placement", "middle", "pre", "post"))
-    check.raises(ValueError, Residual, "", naming=("placement", "pre", "post"))
-    check.raises(ValueError, Residual, "pre", 1.0, naming="1.0")
+    check.raises(ValueError, Residual, "middle", naming=("middle", "pre", "post"))
+    check.raises(ValueError, Residual, "", naming=("pre", "post"))
+    check.raises(ValueError, Residual, "pre", 1.0, naming="1")
     check.raises(ValueError, Residual, "post", dropout=-0.1, naming="-0.1")
+    check.raises(ValueError, Residual, "post", dropout=math.nan, naming="nan")
 
 
 def test_refused_sizes(check: Check) -> None:
@@ -371,11 +388,11 @@ def test_refused_sizes(check: Check) -> None:
     def mean(x: Tensor) -> Tensor:
         return x.mean(dim=-1, keepdim=True)
 
-    x = check.draw.normal(2, 3, 4)
+    x, full = check.draw.normal(2, 3, 4), "(2, 3, 4)|[2, 3, 4]"
     for placement in ("pre", "post"):
         module = check.build(Residual, placement)
-        check.raises(ValueError, module, x, first_token, _identity, naming=("(2, 1, 4)", "(2, 3, 4)"))
-        check.raises(ValueError, module, x, mean, _identity, naming=("(2, 3, 1)", "(2, 3, 4)"))
+        check.raises(ValueError, module, x, first_token, _identity, naming=("(2, 1, 4)|[2, 1, 4]", full))
+        check.raises(ValueError, module, x, mean, _identity, naming=("(2, 3, 1)|[2, 3, 1]", full))
 
 
 def test_refused_axes(check: Check) -> None:
@@ -387,8 +404,8 @@ def test_refused_axes(check: Check) -> None:
     def new_axis(x: Tensor) -> Tensor:
         return x[None]
 
-    x = check.draw.normal(2, 3, 4)
+    x, full = check.draw.normal(2, 3, 4), "(2, 3, 4)|[2, 3, 4]"
     for placement in ("pre", "post"):
         module = check.build(Residual, placement)
-        check.raises(ValueError, module, x, last_token, _identity, naming=("(4,)", "(2, 3, 4)"))
-        check.raises(ValueError, module, x, new_axis, _identity, naming=("(1, 2, 3, 4)", "(2, 3, 4)"))
+        check.raises(ValueError, module, x, last_token, _identity, naming=("(4,)|[4]", full))
+        check.raises(ValueError, module, x, new_axis, _identity, naming=("(1, 2, 3, 4)|[1, 2, 3, 4]", full))

@@ -266,14 +266,24 @@ def test_first_weights(check: Check) -> None:
 
 
 def test_generator(check: Check) -> None:
-    """The weight is drawn from the generator: the same seed, the same weight."""
+    """The weight is drawn from the generator, or from torch's global one: the same seed, the same weight."""
     seed, size, dim = check.draw.seed(), check.draw.size(), check.draw.size()
     first, again = (check.build(Embedding, size, dim, generator=torch.Generator().manual_seed(seed)) for _ in range(2))
     other = check.build(Embedding, size, dim, generator=torch.Generator().manual_seed(seed + 1))
     answer = check.run("the weight from a generator of the same seed", lambda: again.weight)
     answer.equals(first.weight, rtol=0.0, atol=0.0)  # the same draws and the same operations: the same bits
-    differ = check.run("whether the weight from another seed is another", lambda: not first.weight.equal(other.weight))
-    differ.equals(True)
+    answer = check.run("the weight from a generator of another seed", lambda: other.weight)
+    answer.satisfies(not answer.value.equal(first.weight), got="the same weight as before", expected="another")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = check.build(Embedding, size, dim)
+        following = check.build(Embedding, size, dim)
+        torch.manual_seed(seed)
+        again = check.build(Embedding, size, dim)
+    answer = check.run("the weight from torch's global generator of the same seed", lambda: again.weight)
+    answer.equals(module.weight, rtol=0.0, atol=0.0)  # the same bits, as above
+    answer = check.run("the weight of the next Embedding, without a generator", lambda: following.weight)
+    answer.satisfies(not answer.value.equal(module.weight), got="the same weight as before", expected="another")
 
 
 def test_edges(check: Check) -> None:

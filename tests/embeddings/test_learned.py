@@ -6,6 +6,7 @@ judged by what they hold, never by their pixels.
 """
 
 import contextlib
+import inspect
 import math
 import sys
 import warnings
@@ -15,17 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from checkpoints.checks import Check, Draw, Workload
+from checkpoints.checks import Answer, Check, Draw, Workload
 from checkpoints.misconceptions import Misconception
 from exercises.embeddings.learned import (
     SCHEMES,
     Extrapolation,
     LearnedPositionalEmbedding,
+    RecallModel,
     apply_rotary,
     extrapolation_experiment,
     plot_extrapolation,
     recall_accuracy,
     rotary_angles,
+    train_recall,
 )
 
 MISCONCEPTIONS = [
@@ -95,11 +98,11 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "angles that begin at position 0 after a cache too",
-        ("torch.arange(past, past + length, dtype", "torch.arange(length, dtype"),
+        ("torch.arange(past, past + length)", "torch.arange(length)"),
     ),
     Misconception(
         "angles of positions counted from 1",
-        ("torch.arange(past, past + length, dtype", "torch.arange(past + 1, past + 1 + length, dtype"),
+        ("torch.arange(past, past + length)", "torch.arange(past + 1, past + 1 + length)"),
     ),
     Misconception(
         "angles in float32, whose digits run out at distant positions",
@@ -150,6 +153,17 @@ def workload(task: Any, draw: Draw) -> list[Workload]:
     ]
 
 
+# What is promised up to position 100,000, and what the oracle itself may be off: in float32 by its rounding, 2^-25 =
+# 3e-8; in float64 by its angles, each right to a relative 1.5e-15 (the rounding of the exponent, 1.1e-16, is multiplied
+# by ln 10,000 = 9.2; the power and the division add three more), which is 1.5e-10 at position 100,000.
+_BOUNDS = {torch.float32: 1e-6 + 3e-8, torch.float64: 1e-9 + 1.5e-10}
+
+
+def _are_angles(answer: Answer, cos: Tensor, sin: Tensor, dtype: torch.dtype = torch.float32, note: str = "") -> None:
+    """Whether cosines and sines are as exact as promised."""
+    answer.equals((cos.to(dtype), sin.to(dtype)), rtol=0.0, atol=_BOUNDS[dtype], note=note)  # the promise is absolute
+
+
 def _table(positions: range, head_dim: int, base: float) -> tuple[Tensor, Tensor]:
     """Cosines and sines in float64, one angle after the other."""
     rows = [[position / base ** (2 * pair / head_dim) for pair in range(head_dim // 2)] for position in positions]
@@ -170,8 +184,8 @@ def test_learned_by_hand(check: Check) -> None:
     module = check.build(LearnedPositionalEmbedding, 3, 2)
     check.load(module, {"weight": torch.tensor([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])})
     x = torch.tensor([[[100.0, 100.0], [200.0, 200.0]]])
-    check(module, x).equals(torch.tensor([[[101.0, 110.0], [202.0, 220.0]]]))
-    check(module, x, past=1).equals(torch.tensor([[[102.0, 120.0], [203.0, 230.0]]]))
+    check(module, x).equals(torch.tensor([[[101.0, 110.0], [202.0, 220.0]]]), note="rows 0 and 1 added")
+    check(module, x, past=1).equals(torch.tensor([[[102.0, 120.0], [203.0, 230.0]]]), note="rows 1 and 2 added")
 
 
 def test_learned_by_position(check: Check) -> None:
@@ -187,6 +201,9 @@ def test_learned_by_position(check: Check) -> None:
     check.mutating(module.double)
     x = check.draw.normal(1, 2, width, dtype=torch.float64)
     check(module, x).equals(x + weight[:2].double(), note="in float64")
+    least = check.build(LearnedPositionalEmbedding, 1, 1)
+    check.load(least, {"weight": torch.tensor([[0.5]])})
+    check(least, torch.tensor([[[2.0]]])).equals(torch.tensor([[[2.5]]]), note="one row of width 1")
 
 
 def test_learned_at_the_beginning(check: Check) -> None:
@@ -216,6 +233,17 @@ def test_learned_at_the_beginning(check: Check) -> None:
         got="other numbers from a generator of the same seed",
         expected="the same numbers",
     )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first, following = (check.build(LearnedPositionalEmbedding, 4, 5) for _ in range(2))
+        torch.manual_seed(seed)
+        again = check.build(LearnedPositionalEmbedding, 4, 5)
+    check.that(
+        torch.equal(again.weight, first.weight) and not torch.equal(following.weight, first.weight),
+        call="LearnedPositionalEmbedding(4, 5).weight, without a generator",
+        got="numbers that do not come from torch's global generator",
+        expected="the same for the same torch.manual_seed, and others in the next module",
+    )
 
 
 def test_learned_gradient(check: Check) -> None:
@@ -236,9 +264,11 @@ def test_learned_refuses(check: Check) -> None:
     check.raises(ValueError, module, check.draw.normal(2, 7, 4), naming=("7", "6"))
     check.raises(ValueError, module, check.draw.normal(2, 1, 4), past=8, naming=("9", "6"))
     check.raises(ValueError, module, check.draw.normal(2, 3, 4), past=-1, naming=("past", "-1"))
-    check.raises(ValueError, module, check.draw.normal(2, 3, 1), naming="(2, 3, 1)")
-    check.raises(ValueError, module, check.draw.normal(3, 4), naming="(3, 4)")
+    check.raises(ValueError, module, check.draw.normal(2, 3, 1), naming="(2, 3, 1)|[2, 3, 1]")
+    check.raises(ValueError, module, check.draw.normal(3, 4), naming="(3, 4)|[3, 4]")
+    check.raises(ValueError, module, check.draw.normal(1, 2, 3, 4), naming="(1, 2, 3, 4)|[1, 2, 3, 4]")
     check.raises(ValueError, LearnedPositionalEmbedding, 0, 4, naming=("max_length", "0"))
+    check.raises(ValueError, LearnedPositionalEmbedding, 6, 0, naming=("embedding_dim", "0"))
     check.raises(ValueError, LearnedPositionalEmbedding, 6, -2, naming=("embedding_dim", "-2"))
 
 
@@ -246,8 +276,15 @@ def test_angles_by_hand(check: Check) -> None:
     """A head of width 4 and base 100: the pairs turn by 1 and by 1/10 at each step."""
     cos = torch.tensor([[1.0, 1.0], [0.5403023, 0.9950042], [-0.4161468, 0.9800666]])
     sin = torch.tensor([[0.0, 0.0], [0.8414710, 0.0998334], [0.9092974, 0.1986693]])
-    check(rotary_angles, 3, 4, base=100.0).equals((cos, sin))
-    check(rotary_angles, 1, 4, base=100.0, past=2).equals((cos[2:], sin[2:]))
+    _are_angles(
+        check(rotary_angles, 3, 4, base=100.0),
+        cos,
+        sin,
+        note="[0]: cosines, [1]: sines, of 0 and 0, 1 and 0.1, 2 and 0.2",
+    )
+    _are_angles(
+        check(rotary_angles, 1, 4, base=100.0, past=2), cos[2:], sin[2:], note="[0]: cosines, [1]: sines, of 2 and 0.2"
+    )
 
 
 def test_angles_of_llama(check: Check) -> None:
@@ -255,11 +292,13 @@ def test_angles_of_llama(check: Check) -> None:
     head_dim, length, past = 2 * check.draw.size(2, 9), check.draw.size(), check.draw.size(2, 30)
     base = float(check.draw.integer(50, 20000))
     cos, sin = _llama_table(length, head_dim, past, base)
-    # Llama multiplies in float32: an angle below 40 is off by up to 4e-6, and its cosine by as much.
-    call = check(rotary_angles, length, head_dim, past=past, base=base)
-    call.equals((cos, sin), atol=2e-5)
+    # Llama computes in float32. Its frequency is off by a relative 1e-6 at most (the exponent's rounding, 6e-8, times
+    # ln 20,000 = 9.9, and those of the power and the quotients), so an angle below 40 by 4e-5, and its cosine by as much.
+    answer = check(rotary_angles, length, head_dim, past=past, base=base)
+    answer.equals((cos, sin), rtol=0.0, atol=5e-5)
     cos, sin = _llama_table(length, head_dim, 0, 10000.0)
-    check(rotary_angles, length, head_dim).equals((cos, sin))
+    answer = check(rotary_angles, length, head_dim)
+    answer.equals((cos, sin), rtol=0.0, atol=1e-5)  # the same of an angle below 8
 
 
 def _llama_table(length: int, head_dim: int, past: int, base: float) -> tuple[Tensor, Tensor]:
@@ -280,27 +319,30 @@ def test_angles_far_away(check: Check) -> None:
     """At position 100,000 they are as exact as at 0, in float32 and in float64."""
     head_dim, past = 2 * check.draw.size(2, 9), 100_000 - check.draw.integer(6, 1000)
     cos, sin = _table(range(past, past + 5), head_dim, 10000.0)
-    # The contract's bounds: 1e-6 in float32, 1e-9 in float64.
-    check(rotary_angles, 5, head_dim, past=past).equals((cos.float(), sin.float()), rtol=0.0, atol=1e-6)
-    check(rotary_angles, 5, head_dim, past=past, dtype=torch.float64).equals((cos, sin), rtol=0.0, atol=1e-9)
+    _are_angles(check(rotary_angles, 5, head_dim, past=past), cos, sin)
+    _are_angles(check(rotary_angles, 5, head_dim, past=past, dtype=torch.float64), cos, sin, torch.float64)
 
 
 def test_angles_edges(check: Check) -> None:
-    """No positions give empty tables; odd widths, negative lengths and a base of 0 are refused by name."""
+    """No positions give empty tables; odd widths, negative lengths and a base that is not positive are refused."""
     check(rotary_angles, 0, 6).equals((torch.zeros(0, 3), torch.zeros(0, 3)))
-    check(rotary_angles, 1, 2).equals((torch.ones(1, 1), torch.zeros(1, 1)))
-    check.raises(ValueError, rotary_angles, 4, 5, naming=("head_dim", "5"))
-    check.raises(ValueError, rotary_angles, 4, 0, naming=("head_dim", "0"))
+    _are_angles(check(rotary_angles, 1, 2), torch.ones(1, 1), torch.zeros(1, 1))
+    for base in (1.0, 0.5):
+        _are_angles(check(rotary_angles, 3, 6, base=base), *_table(range(3), 6, base), note="of a small base")
+    for head_dim in (5, 1, 0, -2):
+        check.raises(ValueError, rotary_angles, 4, head_dim, naming=("head_dim", str(head_dim)))
     check.raises(ValueError, rotary_angles, -1, 4, naming=("length", "-1"))
     check.raises(ValueError, rotary_angles, 4, 4, past=-3, naming=("past", "-3"))
-    check.raises(ValueError, rotary_angles, 4, 4, base=0.0, naming=("base", "0"))
+    for base in (0.0, -2.5, math.nan):
+        check.raises(ValueError, rotary_angles, 4, 4, base=base, naming=("base", f"{base:g}"))
 
 
 def test_rotary_by_hand(check: Check) -> None:
     """A quarter turn of the pair (1, 3), that is of coordinates 0 and 2, and half a turn of (2, 4)."""
     x = torch.tensor([[1.0, 2.0, 3.0, 4.0]])
     cos, sin = torch.tensor([[0.0, -1.0]]), torch.tensor([[1.0, 0.0]])
-    check(apply_rotary, x, cos, sin).equals(torch.tensor([[-3.0, -2.0, 1.0, -4.0]]))
+    expected = torch.tensor([[-3.0, -2.0, 1.0, -4.0]])
+    check(apply_rotary, x, cos, sin).equals(expected, note="(1, 3) becomes (-3, 1), and (2, 4) becomes (-2, -4)")
 
 
 def test_rotary_of_llama(check: Check) -> None:
@@ -328,12 +370,14 @@ def test_rotary_sees_distances(check: Check) -> None:
         products.append(turned[0] @ turned[1].mT)
         for name, before, after in (("query", query, turned[0]), ("key", key, turned[1])):
             lengths = check.run(f"the lengths of the turned {name}", partial(torch.linalg.vector_norm, after, dim=-1))
-            lengths.equals(torch.linalg.vector_norm(before, dim=-1))
+            # Of cosines and sines that are off by 1e-9, the squares add up to 1 within 3e-9.
+            lengths.equals(torch.linalg.vector_norm(before, dim=-1), rtol=2e-9, atol=0.0)
     # One query and one key at every position: all pairs of one distance have the same product.
     first = products[0]
     expected = torch.stack([torch.stack([_by_distance(first, i - j) for j in range(length)]) for i in range(length)])
-    # Positions up to 5,006 times the rounding of float64, 1.1e-16, in angles, times products of up to a hundred.
-    rounding = 1e-9
+    # Cosines and sines may be off by 1e-9; so a turned coordinate may by 1e-9 * (|a| + |b|), which is below 1e-8, and a
+    # product of 16 of them with numbers below 8 by 16 * 2 * 8 * 1e-8.
+    rounding = 3e-6
     for products_at, where in ((first, "positions from 0"), (products[1], f"positions from {shift}")):
         check.run(f"products of the turned query and key at {where}", partial(_same, products_at)).equals(
             expected, atol=rounding, note="one number for each distance"
@@ -360,25 +404,33 @@ def test_rotary_gradient_and_dtype(check: Check) -> None:
     cos, sin = (torch.stack(table)[:, None] for table in zip(*tables, strict=True))  # (2, 1, 3, 3)
     heads = check.draw.normal(2, 4, 3, 6, dtype=torch.float64)
     check(apply_rotary, heads, cos, sin).equals(_turned(heads, cos, sin), note="tables (2, 1, 3, 3) for x (2, 4, 3, 6)")
-    narrow = check.draw.normal(1, 1, 6).bfloat16()
-    cos, sin = (table.float() for table in _table(range(7, 8), 6, 10000.0))
-    check(apply_rotary, narrow, cos, sin).equals(_turned(narrow.float(), cos, sin).bfloat16())
+    narrow = check.draw.normal(4, 16, 32).bfloat16()
+    cos, sin = (table.float() for table in _table(range(16), 32, 10000.0))
+    # One rounding at the end: two numbers that differ by less than 1e-6 are rounded to the same or to neighbours, which
+    # are 2^-7 of themselves apart at most. Rounded before, a small difference of large products is off by more.
+    answer, expected = check(apply_rotary, narrow, cos, sin), _turned(narrow.float(), cos, sin).bfloat16()
+    answer.equals(expected, rtol=2**-7, atol=1e-6, note="rounded at the end only")
 
 
 def test_rotary_refuses(check: Check) -> None:
     """Tables of other positions or of another width are refused by shape, even where they would broadcast."""
     x, one = check.draw.normal(2, 5, 6), torch.ones(1, 3)
     fit, wide = torch.ones(5, 3), torch.ones(5, 6)
-    check.raises(ValueError, apply_rotary, x, one, one, naming=("(2, 5, 6)", "(1, 3)"))
-    check.raises(ValueError, apply_rotary, x, wide, wide, naming=("(2, 5, 6)", "(5, 6)"))
-    check.raises(ValueError, apply_rotary, x, fit, one, naming=("sin", "(1, 3)"))
-    check.raises(ValueError, apply_rotary, check.draw.normal(2, 5, 7), fit, fit, naming=("(2, 5, 7)", "(5, 3)"))
+    shape = "(2, 5, 6)|[2, 5, 6]"
+    check.raises(ValueError, apply_rotary, x, one, one, naming=("cos|sin", shape, "(1, 3)|[1, 3]"))
+    check.raises(ValueError, apply_rotary, x, wide, wide, naming=("cos|sin", shape, "(5, 6)|[5, 6]"))
+    check.raises(ValueError, apply_rotary, x, fit, one, naming=("sin", shape, "(1, 3)|[1, 3]"))
+    check.raises(ValueError, apply_rotary, x, one, fit, naming=("cos", shape, "(1, 3)|[1, 3]"))
+    check.raises(ValueError, apply_rotary, x, one[0], one[0], naming=("cos|sin", shape, "(3,)|[3]"))
+    odd = check.draw.normal(2, 5, 7)
+    check.raises(ValueError, apply_rotary, odd, fit, fit, naming=("(2, 5, 7)|[2, 5, 7]", "(5, 3)|[5, 3]"))
 
 
 def test_recall_by_hand(check: Check) -> None:
     """A model that names the token it sees is right where that token stood two steps before, too."""
     tokens = torch.tensor([[0, 1, 0, 2, 0], [3, 1, 0, 1, 2], [1, 1, 1, 2, 1], [2, 0, 2, 0, 1]])
-    check(recall_accuracy, _parrot, tokens, 2).equals(torch.tensor([0.75, 0.5, 0.5]))
+    shares = torch.tensor([0.75, 0.5, 0.5])
+    check(recall_accuracy, _parrot, tokens, 2).equals(shares, note="of 4 texts, at positions 2, 3 and 4")
 
 
 def _parrot(tokens: Tensor) -> Tensor:
@@ -395,7 +447,14 @@ def test_recall_by_position(check: Check) -> None:
             named = [max(range(3), key=logits[row, position].tolist().__getitem__) for row in range(batch)]
             right = [name == int(tokens[row, position - distance]) for row, name in enumerate(named)]
             shares.append(sum(right) / batch)
-        check(recall_accuracy, _Fixed(logits), tokens, distance).equals(torch.tensor(shares))
+        model = _Fixed(logits)
+        answer = check(recall_accuracy, model, tokens, distance)
+        answer.equals(torch.tensor(shares), note=f"shares of {batch}, from position {distance} on")
+        answer.satisfies(
+            not model.recorded,
+            got="a model that autograd recorded",
+            expected="none: it is only measured (torch.no_grad)",
+        )
 
 
 class _Fixed(torch.nn.Module):
@@ -404,9 +463,74 @@ class _Fixed(torch.nn.Module):
     def __init__(self, logits: Tensor) -> None:
         super().__init__()
         self.logits = torch.nn.Parameter(logits)
+        self.recorded = False
 
     def forward(self, _: Tensor) -> Tensor:
-        return self.logits * 1.0
+        logits = self.logits * 1.0
+        self.recorded = self.recorded or logits.requires_grad
+        return logits
+
+
+def test_what_was_given(check: Check) -> None:
+    """RecallModel and train_recall still do what they say: the experiment stands on them."""
+    width, vocabulary = 6, 5
+    for scheme in SCHEMES:
+        model = check.build(RecallModel, scheme, vocabulary, 9, torch.Generator().manual_seed(1), width=width)
+        bias = check.run(f"the bias of a new RecallModel, {scheme}", lambda: model.bias)  # noqa: B023
+        bias.equals(torch.zeros(3 * width))
+        weights = {
+            "tokens": check.draw.normal(vocabulary, width),
+            "projection": check.draw.normal(3 * width, width, scale=0.5),
+            "bias": check.draw.normal(3 * width),
+            "output": check.draw.normal(vocabulary, width),
+        }
+        if scheme == "learned":
+            weights["positions.weight"] = check.draw.normal(9, width)
+        check.load(model, weights)
+        tokens = check.draw.integers(0, vocabulary, 2, 7)
+        check(model, tokens).equals(_recalled(scheme, weights, tokens), note=f"positions {scheme}")
+    check.raises(ValueError, RecallModel, "absolute", vocabulary, 9, torch.Generator(), naming="absolute")
+    learner, pupil = _Table(7, vocabulary), _Table(7, vocabulary)
+    generator = torch.Generator().manual_seed(check.draw.seed())
+    check(train_recall, learner, vocabulary, length=7, distance=2, updates=3, generator=generator)
+    shapes = check.run("the shapes that it trained on", lambda: [tuple(tokens.shape) for tokens in learner.seen])
+    shapes.equals([(32, 7)] * 3)
+    optimizer = torch.optim.Adam(pupil.parameters(), lr=0.01)
+    for tokens in learner.seen:
+        loss = torch.nn.functional.cross_entropy(pupil(tokens)[:, 2:].mT, tokens[:, :-2])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    check.run("the weights after three updates", lambda: learner.logits).equals(pupil.logits)
+
+
+class _Table(torch.nn.Module):
+    """Logits that depend on the position alone; keeps what it has seen."""
+
+    def __init__(self, length: int, vocabulary: int) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.zeros(length, vocabulary))
+        self.seen: list[Tensor] = []
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        self.seen.append(tokens)
+        return self.logits.expand(len(tokens), -1, -1)
+
+
+def _recalled(scheme: str, weights: dict[str, Tensor], tokens: Tensor) -> Tensor:
+    """The logits of a RecallModel, written out."""
+    x, (length, width) = weights["tokens"][tokens], (tokens.shape[1], weights["tokens"].shape[1])
+    cos, sin = (table.float() for table in _table(range(length), width, 10000.0))
+    if scheme == "learned":
+        x = x + weights["positions.weight"][:length]
+    if scheme == "sinusoidal":  # its columns are sine and cosine in turns
+        x = x + torch.stack([sin, cos], dim=-1).flatten(1)
+    query, key, value = (x @ weights["projection"].T + weights["bias"]).split(width, dim=-1)
+    if scheme == "rotary":
+        query, key = _turned(query, cos, sin), _turned(key, cos, sin)
+    scores = query @ key.mT / width**0.5
+    hidden = torch.ones(length, length, dtype=torch.bool).triu(1)
+    return scores.masked_fill(hidden, -math.inf).softmax(dim=-1) @ value @ weights["output"].T
 
 
 def test_experiment(check: Check) -> None:
@@ -450,11 +574,18 @@ def _check_form(check: Check, result: Any, train_length: int, test_length: int, 
     check.run("its train_length and vocabulary", lambda: [result.train_length, result.vocabulary]).equals(
         [train_length, vocabulary]
     )
-    check.run("its positions", lambda: result.positions).equals(torch.arange(distance, test_length))
+    where = check.run("its positions", lambda: result.positions).has(shape=(test_length - distance,)).value
+    whole = where if where.is_floating_point() else where.long()  # of whatever length the whole numbers are
+    check.run("its positions", lambda: whole).equals(torch.arange(distance, test_length))
     check.run("the schemes of its accuracy", lambda: list(result.accuracy)).equals(list(SCHEMES))
     for scheme in SCHEMES:
         shares = check.run(f"its accuracy[{scheme!r}]", partial(result.accuracy.__getitem__, scheme))
-        shares.has(shape=(test_length - distance,), dtype=torch.float32)
+        counts = 256.0 * shares.has(shape=(test_length - distance,)).value
+        shares.satisfies(
+            (counts - counts.round()).abs().max() < 1e-3,
+            got="shares that are no multiples of 1/256",
+            expected="shares of 256 sequences",
+        )
 
 
 def test_experiment_is_honest(check: Check) -> None:
@@ -471,7 +602,8 @@ def test_experiment_is_honest(check: Check) -> None:
             return
         _check_form(check, result, 5, 9, 4, 1)
         results.append(torch.stack([result.accuracy[scheme] for scheme in SCHEMES]))
-    check.run(f"{call} a second time", lambda: results[1]).equals(results[0], rtol=0.0, atol=0.0)
+    again = check.run(f"{call} a second time", lambda: results[1])
+    again.equals(results[0], rtol=0.0, atol=0.0)  # the same draws and the same operations: the same bits
     check.that(
         not torch.equal(results[0], results[2]), call=call, got="the same for another seed", expected="another result"
     )
@@ -489,17 +621,31 @@ def test_experiment_is_honest(check: Check) -> None:
     check.raises(
         ValueError, extrapolation_experiment, seed=0, train_length=4, test_length=8, distance=4, naming=("4", "8")
     )
+    check.raises(
+        ValueError, extrapolation_experiment, seed=0, train_length=8, test_length=8, distance=2, naming=("2", "8")
+    )
+
+
+def test_experiment_by_default(check: Check) -> None:
+    """Unless told otherwise: 8 tokens, three steps back, 200 updates at length 16, measured at length 64."""
+    result = check(extrapolation_experiment, seed=check.draw.seed(), updates=1).value
+    _check_form(check, result, 16, 64, 8, 3)
+    updates = check.run(
+        "the default of updates", lambda: inspect.signature(extrapolation_experiment).parameters["updates"].default
+    )
+    updates.equals(200)
 
 
 def test_plot(check: Check) -> None:
     """The figure has a curve for each scheme, the end of training, the level of guessing, and a legend."""
     # Imported before any of the learner's code runs: the first import of all looks for the system's fonts.
+    from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
 
     warnings.simplefilter("ignore")  # pytest puts it back; what matplotlib would do otherwise one day is no mistake
     distance, train_length, vocabulary = check.draw.size(2, 5), check.draw.size(8, 12), check.draw.size(4, 20)
     positions = torch.arange(distance, 3 * train_length)
-    accuracy = {scheme: check.draw.uniform(0.0, 1.0, len(positions)) for scheme in SCHEMES}
+    accuracy = {scheme: check.draw.uniform(0.4, 0.7, len(positions)) for scheme in SCHEMES}
     answer = check(plot_extrapolation, Extrapolation(train_length, vocabulary, positions, accuracy))
     figure = answer.value
     answer.satisfies(
@@ -524,9 +670,9 @@ def test_plot(check: Check) -> None:
         if scheme in lines:
             line = lines[scheme]
             x = check.run(f"get_xdata() of the line {scheme}", partial(_data, line.get_xdata))
-            x.equals(positions.double())
+            x.equals(positions.double(), note="the positions that were measured")
             y = check.run(f"get_ydata() of the line {scheme}", partial(_data, line.get_ydata))
-            y.equals(accuracy[scheme].double(), rtol=1e-6, atol=1e-6)  # it may have been float32 in between
+            y.equals(accuracy[scheme].double(), rtol=1e-7, atol=0.0)  # float32 in between would round by 6e-8
     for name, read, level in (("training ends", "get_xdata", train_length), ("guessing", "get_ydata", 1 / vocabulary)):
         if name in lines:
             values = sorted(set(_data(getattr(lines[name], read)).tolist()))
@@ -536,11 +682,24 @@ def test_plot(check: Check) -> None:
                 got=f"{[float(f'{value:.6g}') for value in values[:4]]}",
                 expected=f"{level:.6g} at both ends",
             )
+            colours = {to_rgb(lines[scheme].get_color()) for scheme in SCHEMES if scheme in lines}
+            style, colour = lines[name].get_linestyle(), to_rgb(lines[name].get_color())
+            check.that(
+                style in ("--", ":", "-.") and colour not in colours,
+                call=f"the line {name}",
+                got=f"the line style {style!r}, in {'a colour of the curves' if colour in colours else 'its own colour'}",
+                expected="dashed or dotted, in a colour that no curve has",
+            )
     for method, expected in (("get_xlabel", "position"), ("get_ylabel", "accuracy")):
         got = getattr(axes, method)()
         check.that(got == expected, call=f"axes[0].{method}()", got=repr(got), expected=repr(expected))
     low, high = axes.get_ylim()
-    check.that(low <= 0.0 and high >= 1.0, call="axes[0].get_ylim()", got=f"({low:.3g}, {high:.3g})", expected="0 to 1")
+    check.that(
+        -0.2 <= low <= 0.0 and 1.0 <= high <= 1.2,
+        call="axes[0].get_ylim()",
+        got=f"({low:.3g}, {high:.3g})",
+        expected="0 to 1, and at most 0.2 more at either end",
+    )
     legends = [legend for legend in (*figure.legends, axes.get_legend()) if legend is not None]
     named = {text.get_text() for legend in legends for text in legend.get_texts()}
     check.that(
