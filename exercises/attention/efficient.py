@@ -35,7 +35,7 @@ def chunked_attention(
     T * chunk + (T + S) * (D + Dv) numbers for each of the `...`: nothing of size T × S, be it of numbers or booleans.
 
     Args:
-        query: (..., T, D), of a floating dtype.
+        query: (..., T, D), of a floating dtype; T and S are at least 1.
         key: (..., S, D), of the same dtype; the axes before the last two broadcast against those of `query`.
         value: (..., S, Dv), likewise.
         mask: booleans that broadcast to (..., T, S), True where a query may attend; None hides nothing.
@@ -46,7 +46,8 @@ def chunked_attention(
 
     Returns:
         (..., T, Dv), of the dtype of `query`; a query that may see nothing gets zeros, and so do its gradients.
-        Gradients reach `query`, `key` and `value`; they cannot be differentiated once more.
+        Gradients reach `query`, `key` and `value`. They need not be differentiable once more, but must not seem to be:
+        who tries gets torch's RuntimeError (see `once_differentiable`) or what is right.
 
     Raises:
         ValueError: `chunk` is less than 1; `query` and `key` differ in D, or `key` and `value` in S; there are more
@@ -110,7 +111,7 @@ class KVCache:
         """Append the keys and values of T new tokens.
 
         Args:
-            key: (B, G, T, D), of the cache's dtype and on its device.
+            key: (B, G, T, D), of the cache's dtype and on its device; T may be 0.
             value: (B, G, T, D), likewise.
 
         Returns:

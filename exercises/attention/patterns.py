@@ -95,8 +95,8 @@ def prefix_lm_mask(length: int, prefix: int | Tensor, *, device: torch.device | 
         size 1 stands for every head.
 
     Raises:
-        ValueError: a prefix is negative or greater than `length`, or `prefix` has more than one axis; the message
-            gives the prefix or the shape.
+        ValueError: a prefix is negative or greater than `length`, or `prefix` has more than one axis, or is a tensor
+            without any; the message names `prefix`, and gives the value or the shape.
 
     Example:
         >>> prefix_lm_mask(4, 2)
@@ -179,7 +179,8 @@ def plot_attention(weights: Tensor, tokens: Sequence[str] | None = None, *, mask
     Args:
         weights: attention weights (H, T, S), or (T, S) for one head, of a floating dtype, on any device; they may
             require a gradient.
-        tokens: labels of the S keys; the queries are the last T of them. Positions are numbered if None.
+        tokens: labels of the S keys; the queries are the last T of them. They are shown as they are: a dollar sign
+            begins no formula. If None, positions are numbered, by whole numbers.
         mask: booleans that broadcast to the shape of `weights`, True where a query may attend; if None, the pairs
             of weight exactly 0 are taken for hidden.
 
@@ -187,8 +188,10 @@ def plot_attention(weights: Tensor, tokens: Sequence[str] | None = None, *, mask
         A figure with H + 1 axes. The first H hold one image each (`Axes.imshow`), of a head's weights (T, S), the
         first query at the top; their title is "head 0", "head 1" and so on, their x axis is called "key", their y
         axis "query", and their ticks show the tokens. All have the same colour scale, from 0 to the greatest weight,
-        and the last axes are its colour bar. Hidden pairs are masked in the image's array (NaN, or a NumPy mask) and
-        have a colour that no weight has.
+        and the last axes are its colour bar, labelled "weight". Hidden pairs are masked in the image's array (NaN, or
+        a NumPy mask) and have a colour that no weight has. It can be read: once drawn, the heads' axes are of one
+        size, an inch at least in either direction, and a tenth of an inch for each of up to 40 keys, but never more
+        than 10 inches; and nothing reaches beyond the figure.
 
     Raises:
         ValueError: `weights` has neither two nor three axes, or `tokens` are not S; the message gives the shape, or

@@ -35,7 +35,7 @@ def chunked_attention(
     T * chunk + (T + S) * (D + Dv) numbers for each of the `...`: nothing of size T × S, be it of numbers or booleans.
 
     Args:
-        query: (..., T, D), of a floating dtype.
+        query: (..., T, D), of a floating dtype; T and S are at least 1.
         key: (..., S, D), of the same dtype; the axes before the last two broadcast against those of `query`.
         value: (..., S, Dv), likewise.
         mask: booleans that broadcast to (..., T, S), True where a query may attend; None hides nothing.
@@ -46,7 +46,8 @@ def chunked_attention(
 
     Returns:
         (..., T, Dv), of the dtype of `query`; a query that may see nothing gets zeros, and so do its gradients.
-        Gradients reach `query`, `key` and `value`; they cannot be differentiated once more.
+        Gradients reach `query`, `key` and `value`. They need not be differentiable once more, but must not seem to be:
+        who tries gets torch's RuntimeError (see `once_differentiable`) or what is right.
 
     Raises:
         ValueError: `chunk` is less than 1; `query` and `key` differ in D, or `key` and `value` in S; there are more
@@ -68,12 +69,12 @@ def chunked_attention(
     queries, keys = query.shape[-2], key.shape[-2]
     if causal and queries > keys:
         raise ValueError(f"causal attention needs a key for each query, got {queries} queries and {keys} keys")
-    lead = torch.broadcast_tensors(*(tensor[..., :1, :1] for tensor in (query, key, value)))[0].shape[:-2]
-    query, key, value = (tensor.expand(*lead, -1, -1) for tensor in (query, key, value))  # views: take no memory
+    first, *_ = torch.broadcast_tensors(*(tensor[..., 0, 0] for tensor in (query, key, value)))
+    query, key, value = (tensor.expand(*first.shape, -1, -1) for tensor in (query, key, value))  # views: take no memory
     if mask is not None:
         if mask.dtype != torch.bool:
             raise TypeError(f"mask must be boolean, got {mask.dtype}")
-        shape = (*lead, queries, keys)
+        shape = (*first.shape, queries, keys)
         try:
             mask = mask.expand(shape)
         except RuntimeError:
@@ -92,7 +93,8 @@ class _ChunkedAttention(torch.autograd.Function):
     ) -> Tensor:
         # The lowest finite number, not -inf: below, -inf - highest must never become -inf + inf.
         highest = query.new_full((*query.shape[:-1], 1), torch.finfo(query.dtype).min)  # (..., T, 1)
-        total = torch.zeros_like(highest)
+        # Gone as soon as a key is seen, by the first rescaling; the output of a row that sees none ends as 0 / 1.
+        total = torch.ones_like(highest)
         output = query.new_zeros(*query.shape[:-1], value.shape[-1])  # (..., T, Dv)
         for rows, columns in _tiles(query, key, causal, chunk):
             scores = _scores(query, key, mask, causal, rows, columns)  # (..., rows, chunk)
@@ -104,7 +106,6 @@ class _ChunkedAttention(torch.autograd.Function):
             total[..., rows, :] = total[..., rows, :] * rescale + weights.sum(dim=-1, keepdim=True)
             output[..., rows, :] = output[..., rows, :] * rescale + weights @ value[..., columns, :]
             highest[..., rows, :] = now
-        total.masked_fill_(total == 0, 1.0)  # saw nothing: its output is 0 / 1
         output /= total
         ctx.save_for_backward(query, key, value, mask, output, highest + total.log())
         ctx.causal, ctx.chunk = causal, chunk
@@ -203,7 +204,7 @@ class KVCache:
         """Append the keys and values of T new tokens.
 
         Args:
-            key: (B, G, T, D), of the cache's dtype and on its device.
+            key: (B, G, T, D), of the cache's dtype and on its device; T may be 0.
             value: (B, G, T, D), likewise.
 
         Returns:

@@ -101,8 +101,8 @@ def prefix_lm_mask(length: int, prefix: int | Tensor, *, device: torch.device | 
         size 1 stands for every head.
 
     Raises:
-        ValueError: a prefix is negative or greater than `length`, or `prefix` has more than one axis; the message
-            gives the prefix or the shape.
+        ValueError: a prefix is negative or greater than `length`, or `prefix` has more than one axis, or is a tensor
+            without any; the message names `prefix`, and gives the value or the shape.
 
     Example:
         >>> prefix_lm_mask(4, 2)
@@ -149,8 +149,8 @@ def alibi_slopes(num_heads: int, *, dtype: torch.dtype = torch.float32, device: 
         raise ValueError(f"num_heads must be at least 1, got {num_heads}")
     power = 1 << (num_heads.bit_length() - 1)  # the greatest power of two up to num_heads
     slopes = [2.0 ** (-8 * k / power) for k in range(1, power + 1)]
-    between = [2.0 ** (-8 * k / (2 * power)) for k in range(1, 2 * power, 2)]
-    return torch.tensor(slopes + between[: num_heads - power], dtype=dtype, device=device)
+    between = [2.0 ** (-8 * (k - 0.5) / power) for k in range(1, num_heads - power + 1)]
+    return torch.tensor(slopes + between, dtype=dtype, device=device)
 
 
 def alibi_bias(
@@ -199,7 +199,8 @@ def plot_attention(weights: Tensor, tokens: Sequence[str] | None = None, *, mask
     Args:
         weights: attention weights (H, T, S), or (T, S) for one head, of a floating dtype, on any device; they may
             require a gradient.
-        tokens: labels of the S keys; the queries are the last T of them. Positions are numbered if None.
+        tokens: labels of the S keys; the queries are the last T of them. They are shown as they are: a dollar sign
+            begins no formula. If None, positions are numbered, by whole numbers.
         mask: booleans that broadcast to the shape of `weights`, True where a query may attend; if None, the pairs
             of weight exactly 0 are taken for hidden.
 
@@ -207,8 +208,10 @@ def plot_attention(weights: Tensor, tokens: Sequence[str] | None = None, *, mask
         A figure with H + 1 axes. The first H hold one image each (`Axes.imshow`), of a head's weights (T, S), the
         first query at the top; their title is "head 0", "head 1" and so on, their x axis is called "key", their y
         axis "query", and their ticks show the tokens. All have the same colour scale, from 0 to the greatest weight,
-        and the last axes are its colour bar. Hidden pairs are masked in the image's array (NaN, or a NumPy mask) and
-        have a colour that no weight has.
+        and the last axes are its colour bar, labelled "weight". Hidden pairs are masked in the image's array (NaN, or
+        a NumPy mask) and have a colour that no weight has. It can be read: once drawn, the heads' axes are of one
+        size, an inch at least in either direction, and a tenth of an inch for each of up to 40 keys, but never more
+        than 10 inches; and nothing reaches beyond the figure.
 
     Raises:
         ValueError: `weights` has neither two nor three axes, or `tokens` are not S; the message gives the shape, or
@@ -224,28 +227,23 @@ def plot_attention(weights: Tensor, tokens: Sequence[str] | None = None, *, mask
     queries, keys = weights.shape[-2:]
     if tokens is not None and len(tokens) != keys:
         raise ValueError(f"tokens must be as many as the {keys} keys, got {len(tokens)}")
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     hidden = weights == 0 if mask is None else ~mask
-    heads = weights.detach().masked_fill(hidden, float("nan")).to("cpu", torch.float64).reshape(-1, queries, keys)
-    colours = colormaps["viridis"].with_extremes(bad="lightgrey")  # a NaN is drawn as "bad"
-    highest = float(heads.nan_to_num().max()) or 1.0  # a scale must not be empty
-    columns = min(len(heads), 4)
-    rows = -(-len(heads) // columns)
-    width, height = (min(max(1.5, 0.2 * size), 6.0) for size in (keys, queries))  # inches
-    # Each panel has room for its labels besides.
-    figure = Figure(figsize=(columns * (width + 0.9) + 1.0, rows * (height + 1.4)), layout="constrained")
-    panels = [figure.add_subplot(rows, columns, number + 1) for number in range(len(heads))]
-    for number, (axes, head) in enumerate(zip(panels, heads.numpy(), strict=True)):
-        image = axes.imshow(head, cmap=colours, vmin=0.0, vmax=highest)
+    heads = weights.detach().masked_fill(hidden, float("nan")).float().cpu().reshape(-1, queries, keys)
+    side = min(2.0 + 0.2 * keys, 8.0)  # of a head, in inches, with its labels
+    figure = Figure(figsize=(side * len(heads), side), layout="constrained")
+    panels = figure.subplots(1, len(heads), squeeze=False)[0]
+    for number, axes in enumerate(panels):
+        # A NaN is not drawn: the white ground shows, which is no colour of a weight.
+        image = axes.imshow(heads[number].numpy(), vmin=0.0, vmax=float(weights.max()))
         axes.set(title=f"head {number}", xlabel="key", ylabel="query")
         if tokens is None:
             axes.locator_params(integer=True)
-        else:  # a token may hold a dollar sign, which would begin a formula
-            axes.set_xticks(range(keys), labels=tokens, rotation=90, parse_math=False)
+        else:
+            axes.set_xticks(range(keys), labels=tokens, rotation="vertical", parse_math=False)
             axes.set_yticks(range(queries), labels=tokens[keys - queries :], parse_math=False)
-    figure.colorbar(image, ax=panels, label="weight (grey: hidden)", aspect=30)
+    figure.colorbar(image, label="weight")
     return figure
 
 

@@ -4,6 +4,7 @@ The oracle of `chunked_attention` is torch's own attention, and for rows that ma
 `KVCache` is a list of all the tokens given so far. Memory is measured: `_LiveMemory` below says how.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -87,7 +88,7 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "NaN where a query may see nothing",
-        ("total.masked_fill_(total == 0, 1.0)", "pass"),
+        ("torch.ones_like(highest)", "torch.zeros_like(highest)"),
     ),
     Misconception(
         "a backward pass without the row's mean, the sum of dO * O",
@@ -296,7 +297,7 @@ def test_by_hand(check: Check) -> None:
     """Scores 0, ln 3 and 0, one key at a time: weights 1/5, 3/5 and 1/5 of the values 5, 0 and 10."""
     query, key = torch.tensor([[1.0]]), torch.tensor([[1.0], [3.0], [1.0]]).log()
     answer = check(chunked_attention, query, key, torch.tensor([[5.0], [0.0], [10.0]]), scale=1.0, chunk=1)
-    answer.equals(torch.tensor([[3.0]]))
+    answer.equals(torch.tensor([[3.0]]), note="5/5 + 10/5")
 
 
 def test_chunks_of_any_size(check: Check) -> None:
@@ -307,10 +308,16 @@ def test_chunks_of_any_size(check: Check) -> None:
     value = check.draw.strided(2, 3, keys, 3, dtype=torch.float64)
     expected = _torch_attention(query, key, value)
     for chunk in (1, 2, 4, keys, keys + 3):
-        check(chunked_attention, query, key, value, chunk=chunk).equals(expected)
+        note = f"{keys} keys, {min(chunk, keys)} at a time: as all at once"
+        check(chunked_attention, query, key, value, chunk=chunk).equals(expected, note=note)
     check(chunked_attention, query, key, value).equals(expected, note="the chunk that is usual")
     check(chunked_attention, query, key, value, scale=0.3, chunk=3).equals(
         _torch_attention(query, key, value, scale=0.3)
+    )
+    mean = value.mean(dim=-2, keepdim=True).expand(-1, -1, queries, -1)
+    check(chunked_attention, query, key, value, scale=0.0, chunk=3).equals(mean, note="every score is 0: the mean")
+    check(chunked_attention, query, key[:, :, :1], value[:, :, :1], chunk=2).equals(
+        value[:, :, :1].expand(-1, -1, queries, -1), note="more queries than keys"
     )
     check(chunked_attention, query[:, :1], key, value[0], chunk=3).equals(
         _torch_attention(query[:, :1].expand_as(query), key, value[0].expand_as(value)),
@@ -327,7 +334,7 @@ def test_causal(check: Check) -> None:
     query, key, value = (check.draw.normal(2, keys, 4, dtype=torch.float64) for _ in range(3))
     for chunk in (1, 3, 16):
         check(chunked_attention, query, key, value, causal=True, chunk=chunk).equals(
-            _torch_attention(query, key, value, is_causal=True)
+            _torch_attention(query, key, value, is_causal=True), note=f"{keys} queries, {keys} keys, {chunk} at a time"
         )
         check(chunked_attention, query[:, -queries:], key, value, causal=True, chunk=chunk).equals(
             _torch_attention(query[:, -queries:], key, value, attn_mask=_causal(queries, keys)),
@@ -361,23 +368,33 @@ def test_hidden_rows(check: Check) -> None:
     )
     for chunk in (1, 2, 8):
         expected = _attention(query, key, value, mask)
-        answer = check(chunked_attention, query, key, value, mask, chunk=chunk).equals(expected)
+        answer = check(chunked_attention, query, key, value, mask, chunk=chunk)
+        answer.equals(expected, note="zeros for query 1, which may see nothing")
         answer.gradients_equal(expected, query=query, key=key, value=value)
 
 
 def test_extremes(check: Check) -> None:
     """Scores of 1000 and -1000, the highest first or last: nothing overflows, nothing is lost."""
-    scores = torch.tensor([[1000.0], [0.0], [-1000.0], [999.0], [-1000.0]])
-    value = torch.eye(5)
-    share = 1 / (1 + torch.tensor(-1.0).exp().item())  # 1000 against 999
-    expected = torch.tensor([[share, 0.0, 0.0, 1 - share, 0.0]])
+    # In float64, which overflows at exp(710) too: whoever keeps log-sum-exps may lose what a score of 1000 is rounded
+    # by, which is 6e-14 there, and would be 3e-5 of each weight in float32.
+    scores = torch.tensor([[1000.0], [0.0], [-1000.0], [999.0], [-1000.0]], dtype=torch.float64)
+    value = torch.eye(5, dtype=torch.float64)
+    share = 1 / (1 + math.exp(-1.0))  # 1000 against 999
+    expected = torch.tensor([[share, 0.0, 0.0, 1 - share, 0.0]], dtype=torch.float64)
+    one = torch.ones(1, 1, dtype=torch.float64)
     for chunk in (1, 2, 3):
         for order in ([0, 1, 2, 3, 4], [4, 3, 2, 1, 0], [2, 3, 1, 0, 4]):
-            check(chunked_attention, torch.ones(1, 1), scores[order], value[order], scale=1.0, chunk=chunk).equals(
+            check(chunked_attention, one, scores[order], value[order], scale=1.0, chunk=chunk).equals(
                 expected, note="1/(1 + 1/e) and the rest"
             )
-    low = check(chunked_attention, torch.ones(1, 1), torch.full((4, 1), -1e4), value[:4, :4], scale=1.0, chunk=3)
-    low.equals(torch.full((1, 4), 0.25))
+    both, equal = torch.cat([one, -one]), -1e4 * torch.ones(4, 1, dtype=torch.float64)
+    low = check(chunked_attention, both, equal, value[:4, :4], scale=1.0, chunk=3)
+    low.equals(
+        torch.full((2, 4), 0.25, dtype=torch.float64),
+        note="all scores of a query are alike: -1e4 for the first, 1e4 for the second",
+    )
+    half = torch.ones(3, 2, dtype=torch.bfloat16)
+    check(chunked_attention, half, half, half, chunk=2).equals(half, note="in bfloat16")
 
 
 def test_gradients(check: Check) -> None:
@@ -404,6 +421,30 @@ def test_gradients_of_shared_heads(check: Check) -> None:
     answer.gradients_equal(expected, query=query, key=key, value=value)
 
 
+def test_second_derivative(check: Check) -> None:
+    """A gradient's own gradient is refused, or right: it is never a wrong number."""
+    query, key, value = (check.draw.normal(5, 3, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    cotangent, direction = check.draw.normal(5, 3, dtype=torch.float64), check.draw.normal(5, 3, dtype=torch.float64)
+
+    def twice(output: Tensor) -> Tensor:
+        (gradient,) = torch.autograd.grad((output * cotangent).sum(), [query], create_graph=True)
+        (second,) = torch.autograd.grad((gradient * direction).sum(), [query], allow_unused=True)
+        return torch.zeros_like(query) if second is None else second
+
+    everything = torch.ones(5, 5, dtype=torch.bool)
+    expected = twice(_attention(query, key, value, everything))
+    output = check(chunked_attention, query, key, value, chunk=2).has(shape=(5, 3), dtype=torch.float64).value
+
+    def refused_or_right() -> Tensor:
+        try:
+            return twice(output)
+        except RuntimeError:
+            return expected
+
+    answer = check.run("the second derivative of chunked_attention with respect to query", refused_or_right)
+    answer.equals(expected, note="or a RuntimeError, which `once_differentiable` raises")
+
+
 def test_memory_of_the_forward_pass(check: Check) -> None:
     """Without gradients: no more memory at once than O(T * chunk), however long the sequence."""
     _check_memory(check, backward=False)
@@ -417,12 +458,16 @@ def test_memory_of_the_backward_pass(check: Check) -> None:
 def test_refuses(check: Check) -> None:
     """Chunks of nothing, shapes that do not fit and masks of numbers are refused by name."""
     query, key = torch.zeros(2, 3), torch.zeros(4, 3)
-    check.raises(ValueError, chunked_attention, query, key, key, chunk=0, naming=("chunk", "0"))
+    for chunk in (0, -1):
+        check.raises(ValueError, chunked_attention, query, key, key, chunk=chunk, naming=("chunk", str(chunk)))
     check.raises(ValueError, chunked_attention, query, torch.zeros(4, 5), key, naming=("(2, 3)", "(4, 5)"))
     check.raises(ValueError, chunked_attention, query, key, torch.zeros(6, 3), naming=("(4, 3)", "(6, 3)"))
     check.raises(ValueError, chunked_attention, key, query, query, causal=True, naming=("4", "2"))
     check.raises(ValueError, chunked_attention, query, key, key, torch.ones(2, 5).bool(), naming=("(2, 5)", "(2, 4)"))
+    larger = torch.ones(3, 2, 4, dtype=torch.bool)  # would make three results of one
+    check.raises(ValueError, chunked_attention, query, key, key, larger, naming=("(3, 2, 4)", "(2, 4)"))
     check.raises(TypeError, chunked_attention, query, key, key, torch.ones(2, 4), naming="float32")
+    check.raises(TypeError, chunked_attention, query, key, key, torch.ones(2, 4).long(), naming="int64")
 
 
 def test_cache_by_hand(check: Check) -> None:
@@ -434,6 +479,7 @@ def test_cache_by_hand(check: Check) -> None:
     check.run("KVCache(2, 3, 4, 5).capacity", lambda: cache.capacity).equals(4)
     for start, end in ((0, 2), (2, 3), (3, 4)):
         answer = check(cache.update, keys[:, :, start:end], values[:, :, start:end])
+        # Copies of what was given, nothing is computed: no rounding.
         answer.equals((keys[:, :, :end], values[:, :, :end]), rtol=0.0, atol=0.0, note=f"all {end} tokens so far")
         check.run(f"length after {end} tokens", lambda: cache.length).equals(end)
 
@@ -497,7 +543,8 @@ def test_cache_starts_anew(check: Check) -> None:
     check(cache.update, old, old)
     check(cache.reset).equals(None)
     check.run("length after reset()", lambda: cache.length).equals(0)
-    check(cache.update, new, -new).equals((new, -new), rtol=0.0, atol=0.0)
+    # Here and below nothing is computed either: what comes back is what was given, to the last bit.
+    check(cache.update, new, -new).equals((new, -new), rtol=0.0, atol=0.0, note="the new tokens alone")
     check.run("length after reset() and 2 tokens", lambda: cache.length).equals(2)
     half = check.build(KVCache, 1, 1, 1, 2, dtype=torch.bfloat16)
     token = check.draw.normal(1, 1, 1, 2).to(torch.bfloat16)
@@ -513,16 +560,22 @@ def test_cache_reorders(check: Check) -> None:
         check(cache.reorder, torch.tensor(order)).equals(None)
         first = first[order]
     empty = first[:, :, :0]
-    check(cache.update, empty, empty).equals((first, -first), rtol=0.0, atol=0.0)
-    check(cache.update, second, -second).equals(
-        (torch.cat([first, second], dim=2), -torch.cat([first, second], dim=2)), rtol=0.0, atol=0.0
+    # Nothing is computed: what comes back is what was given, to the last bit.
+    check(cache.update, empty, empty).equals(
+        (first, -first), rtol=0.0, atol=0.0, note="no new tokens, after reorder([2, 0, 1]) and reorder([1, 1, 0])"
     )
+    longer = torch.cat([first, second], dim=2)
+    check(cache.update, second, -second).equals((longer, -longer), rtol=0.0, atol=0.0, note="a new token behind them")
     prompt = check.build(KVCache, 1, 2, 5, 2, dtype=torch.float64)
     check(prompt.update, first[:1].double(), -first[:1].double())
     check(prompt.reorder, torch.zeros(4, dtype=torch.int64))
     check.run("length and capacity after reorder", lambda: (prompt.length, prompt.capacity)).equals((4, 5))
     fourfold = torch.cat([first[:1].double().repeat(4, 1, 1, 1), check.draw.normal(4, 2, 1, 2, dtype=torch.float64)], 2)
-    check(prompt.update, fourfold[:, :, 4:], -fourfold[:, :, 4:]).equals((fourfold, -fourfold), rtol=0.0, atol=0.0)
+    one = fourfold[:1, :, 4:]
+    check.raises(ValueError, prompt.update, one, one, naming=("key", "(1, 2, 1, 2)"))  # there are four sequences now
+    check(prompt.update, fourfold[:, :, 4:], -fourfold[:, :, 4:]).equals(
+        (fourfold, -fourfold), rtol=0.0, atol=0.0, note="four sequences of one, after reorder([0, 0, 0, 0])"
+    )
 
 
 def test_cache_refuses_rows(check: Check) -> None:
@@ -534,6 +587,7 @@ def test_cache_refuses_rows(check: Check) -> None:
     check.raises(IndexError, cache.reorder, torch.tensor([-1, 0]), naming=("-1", "2"))
     check.raises(ValueError, cache.reorder, torch.tensor([[0, 1]]), naming="(1, 2)")
     check.raises(ValueError, cache.reorder, torch.tensor([], dtype=torch.int64), naming="(0,)")
+    # No new tokens: what is kept comes back, to the last bit.
     check(cache.update, tokens[:, :, :0], tokens[:, :, :0]).equals((tokens, tokens), rtol=0.0, atol=0.0)
 
 
@@ -545,6 +599,8 @@ def test_cache_refuses(check: Check) -> None:
     check.raises(ValueError, cache.update, token.repeat(1, 1, 2, 1), token.repeat(1, 1, 2, 1), naming=("2", "3", "4"))
     check.raises(ValueError, cache.update, token[:1], token[:1], naming=("(1, 3, 1, 4)", "key"))
     check.raises(ValueError, cache.update, token[:, :1], token[:, :1], naming=("(2, 1, 1, 4)", "key"))
+    check.raises(ValueError, cache.update, token[0], token[0], naming=("(3, 1, 4)", "key"))
+    check.raises(ValueError, cache.update, token[..., None], token[..., None], naming=("(2, 3, 1, 4, 1)", "key"))
     check.raises(ValueError, cache.update, token, token[..., :2], naming=("(2, 3, 1, 2)", "value"))
     check.raises(ValueError, cache.update, token, token[:, :, :0], naming=("(2, 3, 1, 4)", "(2, 3, 0, 4)"))
     check.raises(ValueError, cache.update, token.to("meta"), token.to("meta"), naming=("key", "meta", "cpu"))
@@ -555,6 +611,7 @@ def test_cache_refuses(check: Check) -> None:
     )
     for sizes, name, size in (
         ((0, 1, 2, 3), "batch_size", "0"),
+        ((1, 0, 2, 3), "num_kv_heads", "0"),
         ((1, 1, -2, 3), "capacity", "-2"),
         ((1, 1, 2, 0), "head_dim", "0"),
     ):

@@ -180,6 +180,10 @@ def test_combined_property(check: Check) -> None:
 def test_combined_refuses(check: Check) -> None:
     """A mask of numbers is refused by its dtype: 0 and 1, or 0 and -inf?"""
     check.raises(TypeError, combine_masks, _seen(2, 0), torch.ones(2, 2), naming="float32")
+
+
+def test_combined_refuses_the_only_mask(check: Check) -> None:
+    """A mask of whole numbers is refused too, also where there is nothing to combine it with."""
     check.raises(TypeError, combine_masks, None, torch.tensor([0, 1]), naming="int64")
 
 

@@ -12,7 +12,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from checkpoints.checks import Check, Draw, Workload
+from checkpoints.checks import Answer, Check, Draw, Workload
 from checkpoints.misconceptions import Misconception
 from exercises.attention.patterns import (
     alibi_bias,
@@ -82,7 +82,7 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "the first slopes of 2m heads, not every second one, after those of m",
-        ("for k in range(1, 2 * power, 2)", "for k in range(1, 2 * power)"),
+        ("(-8 * (k - 0.5) / power)", "(-8 * k / 2 / power)"),
     ),
     Misconception("a bias that favours distant keys: the wrong sign", ("* -_distance(", "* _distance(")),
     Misconception(
@@ -92,7 +92,7 @@ MISCONCEPTIONS = [
     Misconception(
         "the same bias in every head", ("slopes[:, None, None] *", "slopes[:1, None, None].expand(num_heads, -1, -1) *")
     ),
-    Misconception("heat maps with queries and keys exchanged", ("axes.imshow(head,", "axes.imshow(head.T,")),
+    Misconception("heat maps with queries and keys exchanged", ("heads[number].numpy()", "heads[number].T.numpy()")),
     Misconception(
         "hidden pairs coloured as if they were seen, with weight 0", ('.masked_fill(hidden, float("nan"))', "")
     ),
@@ -142,14 +142,17 @@ def test_window_by_hand(check: Check) -> None:
         [False, True, True, False],
         [False, False, True, True],
     ]
-    check(sliding_window_mask, 4, 2).equals(torch.tensor(expected))
+    note = "[query, key]: query 2 sees the keys 1 and 2, itself"
+    check(sliding_window_mask, 4, 2).equals(torch.tensor(expected), note=note)
 
 
 def test_window_pair_by_pair(check: Check) -> None:
     """Of any width, also after keys from a cache; as wide as the sequence it is the causal mask."""
-    length, window, past = check.draw.size(4, 9), check.draw.size(2, 4), check.draw.size(2, 6)
-    check(sliding_window_mask, length, window).equals(_window(length, window))
-    check(sliding_window_mask, length, window, past=past).equals(_window(length, window, past))
+    length, window, past = check.draw.size(4, 9), check.draw.size(2, 4), check.draw.size(3, 7)
+    note = f"[query, key]: the last {window} keys up to the query itself"
+    check(sliding_window_mask, length, window).equals(_window(length, window), note=note)
+    note = f"query 0 stands at position {past}, and sees the keys {past - window + 1} to {past}"
+    check(sliding_window_mask, length, window, past=past).equals(_window(length, window, past), note=note)
     check(sliding_window_mask, length, length + 1).equals(torch.ones(length, length).tril().bool(), note="causal")
     check(sliding_window_mask, length, 1).equals(torch.eye(length).bool(), note="only itself")
     check(sliding_window_mask, 0, 3).equals(torch.ones(0, 0).bool())
@@ -171,16 +174,21 @@ def test_strided_by_hand(check: Check) -> None:
         [True, True, True, True, False],
         [False, True, True, True, True],
     ]
-    check(strided_mask, 5, 3).equals(torch.tensor(expected))
+    note = "[query, key]: query 4 sees the keys 2 to 4, and key 1, three steps back"
+    check(strided_mask, 5, 3).equals(torch.tensor(expected), note=note)
 
 
 def test_strided_pair_by_pair(check: Check) -> None:
     """Of any stride, also after keys from a cache; the strides are counted back from each query."""
     length, stride, past = check.draw.size(8, 14), check.draw.size(3, 6), check.draw.size(4, 8)
-    check(strided_mask, length, stride).equals(_strided(length, stride))
-    check(strided_mask, length, stride, past=past).equals(_strided(length, stride, past))
+    note = f"[query, key]: the last {stride} keys, and those {stride}, {2 * stride}, ... steps back"
+    check(strided_mask, length, stride).equals(_strided(length, stride), note=note)
+    note = f"query 0 stands at position {past}"
+    check(strided_mask, length, stride, past=past).equals(_strided(length, stride, past), note=note)
     check(strided_mask, length, length).equals(torch.ones(length, length).tril().bool(), note="causal")
+    check(strided_mask, length, 1).equals(torch.ones(length, length).tril().bool(), note="every single step back")
     check(strided_mask, 1, 4).equals(torch.ones(1, 1).bool())
+    check(strided_mask, 0, 4, past=2).equals(torch.ones(0, 2).bool(), note="(T, past + T)")
 
 
 def test_strided_in_two_steps(check: Check) -> None:
@@ -217,19 +225,21 @@ def test_prefix_by_hand(check: Check) -> None:
         [True, True, True, False],
         [True, True, True, True],
     ]
-    check(prefix_lm_mask, 4, 2).equals(torch.tensor(expected))
+    note = "[query, key]: all see the keys 0 and 1; query 2 sees itself besides"
+    check(prefix_lm_mask, 4, 2).equals(torch.tensor(expected), note=note)
 
 
 def test_prefix_pair_by_pair(check: Check) -> None:
     """Of any length from none to all; a batch has a prefix for each sequence, and an axis for the heads."""
     length = check.draw.size(4, 9)
     prefix = check.draw.integer(1, length)
-    check(prefix_lm_mask, length, prefix).equals(_prefix(length, prefix))
+    note = f"True where key <= query or key < {prefix}"
+    check(prefix_lm_mask, length, prefix).equals(_prefix(length, prefix), note=note)
     check(prefix_lm_mask, length, 0).equals(torch.ones(length, length).tril().bool(), note="causal")
     check(prefix_lm_mask, length, length).equals(torch.ones(length, length).bool(), note="everything sees everything")
     prefixes = check.draw.integers(0, length + 1, 5)
     expected = torch.stack([_prefix(length, int(entry)) for entry in prefixes])[:, None]
-    check(prefix_lm_mask, length, prefixes).equals(expected)
+    check(prefix_lm_mask, length, prefixes).equals(expected, note="(B, 1, T, T), each sequence with its own prefix")
     check(prefix_lm_mask, length, torch.tensor([prefix])).equals(
         _prefix(length, prefix)[None, None], note="a batch of one"
     )
@@ -240,7 +250,9 @@ def test_prefix_refuses(check: Check) -> None:
     check.raises(ValueError, prefix_lm_mask, 4, 5, naming=("prefix", "5"))
     check.raises(ValueError, prefix_lm_mask, 4, -1, naming=("prefix", "-1"))
     check.raises(ValueError, prefix_lm_mask, 6, torch.tensor([2, 7, 1]), naming=("prefix", "7"))
-    check.raises(ValueError, prefix_lm_mask, 4, torch.tensor([[3, 1]]), naming="(1, 2)")
+    check.raises(ValueError, prefix_lm_mask, 6, torch.tensor([2, -1]), naming=("prefix", "-1"))
+    check.raises(ValueError, prefix_lm_mask, 4, torch.tensor([[3, 1]]), naming=("prefix", "(1, 2)"))
+    check.raises(ValueError, prefix_lm_mask, 4, torch.tensor(2), naming=("prefix", "()"))
 
 
 def test_slopes_of_a_power_of_two(check: Check) -> None:
@@ -256,7 +268,8 @@ def test_slopes_of_another_number(check: Check) -> None:
     """12 heads: those of 8, then the first, third, fifth and seventh of 16; 6, 3 and 7 heads likewise."""
     root = 0.7071067811865476
     first = [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256]
-    check(alibi_slopes, 12).equals(torch.tensor([*first, root, root / 2, root / 4, root / 8]))
+    note = "those of 8 heads, then the first, third, fifth and seventh of 16"
+    check(alibi_slopes, 12).equals(torch.tensor([*first, root, root / 2, root / 4, root / 8]), note=note)
     four = [1 / 4, 1 / 16, 1 / 64, 1 / 256]
     check(alibi_slopes, 6).equals(torch.tensor([*four, 1 / 2, 1 / 8]))
     check(alibi_slopes, 7).equals(torch.tensor([*four, 1 / 2, 1 / 8, 1 / 32]))
@@ -268,7 +281,8 @@ def test_bias_by_hand(check: Check) -> None:
     """8 heads, three tokens: the first head takes 1/2 off for each step, the last 1/256."""
     steps = torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [2.0, 1.0, 0.0]])
     slopes = [1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32, 1 / 64, 1 / 128, 1 / 256]
-    check(alibi_bias, 8, 3).equals(torch.stack([-slope * steps for slope in slopes]))
+    expected = torch.stack([-slope * steps for slope in slopes])
+    check(alibi_bias, 8, 3).equals(expected, note="[head, query, key]: minus the head's slope times the distance")
 
 
 def test_bias_pair_by_pair(check: Check) -> None:
@@ -290,7 +304,7 @@ def test_plot(check: Check) -> None:
     from matplotlib.figure import Figure
 
     warnings.simplefilter("ignore")  # pytest puts it back; what matplotlib would do otherwise one day is no mistake
-    tokens = ["to", "be", "$or$", "not", "be"]
+    tokens = ["to", "be", "$\\or$", "not", "understandable"]
     mask = _window(5, 3)
     scores = check.draw.normal(3, 5, 5).masked_fill(~mask, float("-inf"))
     weights = scores.softmax(dim=-1)[:, 2:].requires_grad_()  # three queries, five keys
@@ -302,6 +316,7 @@ def test_plot(check: Check) -> None:
     if not isinstance(figure, Figure):
         return
     _no_pyplot(check, answer.call)
+    _check_drawn(check, answer, keys=5)
     check.keep(figure, "attention")
     images = [len(axes.images) for axes in figure.axes]
     answer.satisfies(
@@ -331,11 +346,75 @@ def test_plot(check: Check) -> None:
         answer.satisfies(False, got=f"{len(answer.value.axes)} axes", expected="2 axes: one head and a colour bar")
 
 
+def test_plot_can_be_read(check: Check) -> None:
+    """However many tokens: the heads of one size, not too small for them nor too large, and nothing cut off."""
+    from matplotlib.figure import Figure
+
+    warnings.simplefilter("ignore")
+    for heads, keys in ((3, 40), (1, 200)):
+        answer = check(plot_attention, torch.ones(heads, 2, keys) / keys)
+        if isinstance(answer.value, Figure):
+            _check_drawn(check, answer, keys)
+        else:
+            answer.equals("a matplotlib.figure.Figure")
+    answer = check(plot_attention, torch.zeros(2, 2))
+    check.run(f"drawing {answer.call}", answer.value.draw_without_rendering).equals(None, note="though all is hidden")
+
+
+def _check_drawn(check: Check, answer: Answer, keys: int) -> None:
+    """Of a drawn figure: how large each head is, that they are alike, that all lies inside, the colour bar's label."""
+    figure = answer.value
+    check.run(f"drawing {answer.call}", figure.draw_without_rendering).equals(None)
+    *panels, bar = figure.axes
+    inches = figure.get_size_inches()
+    # Before the image's own shape makes them narrower: squares are as wide as they are high.
+    boxes = [axes.get_position(original=True) for axes in panels]
+    sizes = [(box.width * inches[0], box.height * inches[1]) for box in boxes]
+    for number, (width, height) in enumerate(sizes):
+        least = max(1.0, 0.1 * min(keys, 40))
+        check.that(
+            least <= width <= 10.0 and 1.0 <= height <= 10.0,
+            call=f"{answer.call}.axes[{number}]",
+            got=f"{width:.2f} inches wide and {height:.2f} high, for {keys} keys",
+            expected=f"{least:.1f} to 10 inches wide and 1 to 10 high",
+        )
+    apart = max(max(side) - min(side) for side in zip(*sizes, strict=True)) if sizes else 0.0
+    answer.satisfies(
+        apart <= 0.1,
+        got=f"heads that differ in width or height by {apart:.2f} inches",
+        expected="all heads of one size; give the colour bar all of their axes",
+    )
+    box = figure.get_tightbbox()
+    beyond = max(-box.x0, -box.y0, box.x1 - inches[0], box.y1 - inches[1])
+    answer.satisfies(
+        beyond <= 0.02,
+        got=f"labels that reach {beyond:.2f} inches beyond the figure",
+        expected="everything inside the figure; matplotlib has layouts for that",
+    )
+    labels = [bar.get_xlabel(), bar.get_ylabel()]
+    answer.satisfies(
+        "weight" in labels,
+        got=f"the colour bar's axes are labelled {' and '.join(map(repr, labels))}",
+        expected="one of them 'weight'",
+    )
+
+
 def _no_pyplot(check: Check, call: str) -> None:
-    """Pyplot keeps the figures it made in a list; it is asked only where it has been imported."""
+    """Pyplot keeps the figures it made in a list, asked only where it has been imported; no name of the file is its."""
     helpers = sys.modules.get("matplotlib._pylab_helpers")
     kept = len(helpers.Gcf.figs) if helpers else 0
     check.that(not kept, call=call, got=f"pyplot's global list holds {kept} figures", expected="none: no pyplot")
+    found = [
+        name
+        for name, thing in vars(sys.modules[plot_attention.__module__]).items()
+        if (getattr(thing, "__module__", None) or getattr(thing, "__name__", None) or "").startswith("matplotlib")
+    ]
+    check.that(
+        not found,
+        call="import exercises.attention.patterns",
+        got=f"{', '.join(found)} imported from matplotlib along with the file",
+        expected="matplotlib imported inside plot_attention: it is slow to import",
+    )
 
 
 def _check_panel(check: Check, call: str, axes: Any, weights: Tensor, hidden: Tensor, tokens: list[str] | None) -> None:
@@ -344,8 +423,9 @@ def _check_panel(check: Check, call: str, axes: Any, weights: Tensor, hidden: Te
     array = numpy.ma.asarray(image.get_array())
     masked = torch.from_numpy(numpy.ma.getmaskarray(array).copy())
     drawn = torch.from_numpy(array.filled(0.0)).double()
+    # A picture may be kept in float32, which rounds a weight by 6e-8 of itself.
     check.run(f"{call}.images[0].get_array()", lambda: drawn).equals(
-        weights.double().masked_fill(hidden, 0.0), rtol=1e-5, atol=1e-6, note="hidden pairs shown as 0"
+        weights.double().masked_fill(hidden, 0.0), rtol=1e-6, atol=1e-7, note="[query, key]; hidden pairs read as 0"
     )
     check.run(f"{call}.images[0].get_array().mask", lambda: masked).equals(hidden, note="True where hidden")
     for name, got, expected in (
@@ -362,6 +442,14 @@ def _check_panel(check: Check, call: str, axes: Any, weights: Tensor, hidden: Te
         ):
             texts = [label.get_text() for label in labels]
             check.that(texts == wanted, call=f"the texts of {call}.{name}", got=f"{texts}", expected=f"{wanted}")
+    else:
+        for name, ticks, size in (
+            ("get_xticks()", axes.get_xticks(), weights.shape[-1]),
+            ("get_yticks()", axes.get_yticks(), weights.shape[-2]),
+        ):
+            shown = [float(tick) for tick in ticks if -0.5 < tick < size - 0.5]
+            whole = all(tick == round(tick) for tick in shown) and bool(shown)
+            check.that(whole, call=f"{call}.{name}", got=f"positions at {shown}", expected="whole numbers")
     # A hidden pair's colour, on the ground of the axes, against the colours of 256 weights: at least one of red,
     # green and blue is 0.1 or more away from each of them.
     from matplotlib.colors import to_rgb

@@ -6,7 +6,6 @@ mean the opposite of ours. Where a block differs, the first of its parts that do
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
@@ -264,8 +263,8 @@ def _shapes(entries: Callable[[], Any]) -> dict[str, str]:
 
 def _check_parameters(check: Check, block: Any, text: str, layer: nn.Module, parts: dict[str, str]) -> None:
     expected = {_our_name(name, parts): f"shape {tuple(entry.shape)}" for name, entry in layer.named_parameters()}
-    check.run(f"the parameters of {text}", partial(_shapes, block.named_parameters)).equals(expected)
-    check.run(f"the state_dict of {text}", partial(_shapes, block.state_dict)).equals(expected)
+    check.run(f"the parameters of {text}", lambda: _shapes(block.named_parameters)).equals(expected)
+    check.run(f"the state_dict of {text}", lambda: _shapes(block.state_dict)).equals(expected)
 
 
 def test_encoder_parameters(check: Check) -> None:
@@ -278,6 +277,8 @@ def test_decoder_parameters(check: Check) -> None:
     """A decoder block has a third norm and a second attention besides."""
     block = check.build(DecoderBlock, 12, 4, 20)
     _check_parameters(check, block, "DecoderBlock(12, 4, 20)", nn.TransformerDecoderLayer(12, 4, 20), DECODER)
+    block = check.build(DecoderBlock, 8, 2)
+    _check_parameters(check, block, "DecoderBlock(8, 2)", nn.TransformerDecoderLayer(8, 2, 32), DECODER)
 
 
 def test_by_hand(check: Check) -> None:
@@ -285,12 +286,33 @@ def test_by_hand(check: Check) -> None:
     x = torch.tensor([[[1.0, 5.0]]])
     # pre: the token is (1, 5) + (2, 0) + (0, 0). post: the norm of (3, 5) is (-1, 1), which normalised again stays;
     # with the usual epsilon of 1e-5 beside a variance of 1, up to 1e-5.
-    for placement, expected in (("pre", [3.0, 5.0]), ("post", [-1.0, 1.0])):
+    for placement, expected, note in (
+        ("pre", [3.0, 5.0], "(1, 5) + (2, 0), which no norm is taken of"),
+        ("post", [-1.0, 1.0], "the norm of (1, 5) + (2, 0)"),
+    ):
         block = check.build(EncoderBlock, 2, 1, 2, placement=placement)
         weights = {name: torch.zeros_like(entry) for name, entry in block.named_parameters()}
         ones = {name: torch.ones(2) for name in ("ln_1.weight", "ln_2.weight")}
         check.load(block, {**weights, **ones, "attn.c_proj.bias": torch.tensor([2.0, 0.0])})
-        check(block, x).equals(torch.tensor([[expected]]), rtol=0.0, atol=2e-5)
+        # Each norm makes that 5e-6 less; the rounding of float32, 6e-8, is nothing beside it.
+        check(block, x).equals(torch.tensor([[expected]]), rtol=0.0, atol=2e-5, note=note)
+
+
+def test_epsilon(check: Check) -> None:
+    """Every norm has the epsilon asked for: with 3, the norm of (3, 5), whose variance is 1, is (-1/2, 1/2)."""
+    x = torch.tensor([[[1.0, 5.0]]], dtype=torch.float64)
+    for make, norms in ((EncoderBlock, 2), (DecoderBlock, 3)):
+        block = check.build(make, 2, 1, 2, placement="post", eps=3.0)
+        check.run("block.double()", block.double)
+        weights = {name: torch.zeros_like(entry) for name, entry in block.named_parameters()}
+        weights |= {f"ln_{number + 1}.weight": torch.ones(2) for number in range(norms)}
+        # The first attention adds (2, 0); what comes after it adds nothing, and each norm divides once more.
+        check.load(block, {**weights, "attn.c_proj.bias": torch.tensor([2.0, 0.0])})
+        half = 1.0
+        for _ in range(norms):
+            half /= math.sqrt(half**2 + 3.0)
+        expected = torch.tensor([[[-half, half]]], dtype=torch.float64)
+        check(block, x, *[x] * (norms - 2)).equals(expected, note=f"{norms} norms, one after the other")
 
 
 def test_encoder(check: Check) -> None:
@@ -367,6 +389,11 @@ def _check_seen(check: Check, block: Any, args: tuple[Tensor, ...], by: Tensor, 
     """Which tokens of `by` the output at position 2 depends on."""
     answer = check(block, *args).has(shape=args[0].shape)
     cotangent = check.draw.normal(args[0].shape[-1])
+    answer.satisfies(
+        answer.value.requires_grad, got="a result without gradient", expected="one that depends on its inputs"
+    )
+    if not answer.value.requires_grad:
+        return
     (gradient,) = torch.autograd.grad((answer.value[0, 2] * cotangent).sum(), [by], allow_unused=True)
     # What is seen moves the output by a good part of itself; what is not, by no more than rounding.
     seen = [] if gradient is None else (gradient[0].abs().amax(dim=-1) > 1e-7).nonzero().flatten().tolist()
@@ -383,7 +410,7 @@ def test_order_means_nothing_to_an_encoder(check: Check) -> None:
     block, _, width = _pair(check, EncoderBlock, ENCODER, placement="pre")
     x, order = check.draw.normal(2, 6, width), check.draw.permutation(6)
     straight = check(block, x).has(shape=x.shape)
-    check(block, x[:, order]).equals(straight.value[:, order].detach())
+    check(block, x[:, order]).equals(straight.value[:, order].detach(), note="as in the first order, permuted")
 
 
 def test_dropout(check: Check) -> None:
@@ -396,7 +423,7 @@ def test_dropout(check: Check) -> None:
         x = check.draw.normal(40, 50, 8)
         memory = [check.draw.normal(40, 3, 8)] * extra
         check.run("block.eval()", block.eval)
-        check(block, x, *memory).equals(x + 1)
+        check(block, x, *memory).equals(x + 1, note="in evaluation: the last sublayer adds 1, the others nothing")
         check.run("block.train()", block.train)
         answer = check(block, x, *memory).has(shape=x.shape)
         added = answer.value.detach() - x
@@ -417,17 +444,18 @@ def test_dropout(check: Check) -> None:
 
 
 def test_dropout_of_attention(check: Check) -> None:
-    """While training, the attention weights are dropped too: what attention brings back is no longer the same."""
+    """While training, the weights of every attention are dropped too: what it brings back is no longer the same."""
     rate = 0.5
-    for make, extra in ((EncoderBlock, 0), (DecoderBlock, 1)):
+    for make, attention in ((EncoderBlock, "attn"), (DecoderBlock, "attn"), (DecoderBlock, "cross_attn")):
         block = check.build(make, 2, 1, placement="pre", dropout=rate)
         weights = {name: torch.zeros_like(entry) for name, entry in block.named_parameters()}
         # Equal weights and values of 1: each token gets the sum of its attention weights, which is 1 undropped.
-        biases = {"attn.c_attn.bias": torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0, 1.0]), "attn.c_proj.weight": torch.eye(2)}
-        check.load(block, {**weights, **biases})
+        weights[f"{attention}.c_attn.bias"] = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0, 1.0])
+        weights[f"{attention}.c_proj.weight"] = torch.eye(2)
+        check.load(block, weights)
         check.run("block.train()", block.train)
         x = check.draw.normal(20, 9, 2)
-        answer = check(block, x, *[x] * extra).has(shape=x.shape)
+        answer = check(block, x, *([] if make is EncoderBlock else [x])).has(shape=x.shape)
         # Position 8 sees 9 tokens, of which k are kept: k / 9 / (1 - rate), and once more by 1 - rate in the residual.
         # That all 20 sums, or none, hold just 4.5 kept weights cannot be; without dropout all would be 1 / (1 - rate).
         added = answer.value.detach()[:, 8] - x[:, 8]
@@ -435,7 +463,7 @@ def test_dropout_of_attention(check: Check) -> None:
         same = bool(((left - 1 / (1 - rate)).abs() < 1e-4).all())
         answer.satisfies(
             not same,
-            got="attention weights that sum to 1 for every token: none is dropped",
+            got=f"weights of {attention} that sum to 1 for every token: none is dropped",
             expected=f"sums that differ from token to token, with dropout={rate} while training",
         )
 
@@ -446,7 +474,10 @@ def test_refuses(check: Check) -> None:
         check.raises(ValueError, make, 10, 4, naming=("num_heads", "10", "4"))
         check.raises(ValueError, make, 8, 2, placement="between", naming="between")
         check.raises(ValueError, make, 8, 2, activation="step", naming="step")
-        check.raises(ValueError, make, 8, 2, dropout=1.5, naming="1.5")
+        for dropout in (1.0, -0.5):
+            check.raises(ValueError, make, 8, 2, dropout=dropout, naming=str(dropout))
     x = check.draw.normal(2, 3, 6)
     check.raises(ValueError, check.build(EncoderBlock, 8, 2), x, naming="(2, 3, 6)")
-    check.raises(ValueError, check.build(DecoderBlock, 8, 2), check.draw.normal(2, 3, 8), x, naming="(2, 3, 6)")
+    decoder, tokens = check.build(DecoderBlock, 8, 2), check.draw.normal(2, 3, 8)
+    check.raises(ValueError, decoder, tokens, x, naming="(2, 3, 6)")
+    check.raises(ValueError, decoder, tokens, tokens[:1], naming=("(2, 3, 8)", "(1, 3, 8)"))
