@@ -497,7 +497,10 @@ class Check:
 
     def fail_with(self, error: BaseException) -> None:
         """Note an exception that the test itself met, using what the learner's code gave it."""
-        if not isinstance(error, Stop):
+        if isinstance(error, KeyError) and not line_of(error):  # a parameter, say, that the check asks for by its name
+            missing = f"no {error.args[0]!r}" if error.args else "a name less than expected"
+            self.note(Kind.WRONG_VALUE, "what the check looks up in yours", missing, "one of that name", proof=missing)
+        elif not isinstance(error, Stop):
             self._note_error("the check's own use of your code", error)
             self._note_breaches("the check's own use of your code")
         if not self.verdicts:  # an exception is never a pass

@@ -22,6 +22,7 @@ _as_subclass = torch.Tensor.as_subclass
 _Tensor = torch.Tensor
 
 _SHOWN = 9  # a tensor of up to this many elements is written out, a larger one is described
+_ALL_DIGITS = 17  # tell any two float64 apart
 _KEPT = 512  # evidence keeps up to this many elements
 
 # How far a right answer may lie from the oracle's. Both round each operation to half a unit in the last place
@@ -63,11 +64,11 @@ def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def number(value: float | complex) -> str:
-    """A number in at most seven digits."""
+def number(value: float | complex, digits: int = 7) -> str:
+    """A number in at most so many digits."""
     if type(value) in (bool, int):
         return str(value)
-    return f"{value:.7g}"
+    return f"{value:.{digits}g}"
 
 
 def describe(value: Any) -> str:
@@ -126,10 +127,10 @@ def shape_name(shape: torch.Size) -> str:
     return str(tuple(shape))
 
 
-def _listed(value: Any) -> str:
+def _listed(value: Any, digits: int = 7) -> str:
     if isinstance(value, list):
-        return "[" + ", ".join(_listed(entry) for entry in value) + "]"
-    return number(value)
+        return "[" + ", ".join(_listed(entry, digits) for entry in value) + "]"
+    return number(value, digits)
 
 
 def difference(
@@ -151,7 +152,8 @@ def difference(
             or (math.isnan(got) and math.isnan(expected))
         ):
             return None
-        return Difference(Kind.WRONG_VALUE, number(got) + at, number(expected))
+        digits = 7 if number(got) != number(expected) else _ALL_DIGITS
+        return Difference(Kind.WRONG_VALUE, number(got, digits) + at, number(expected, digits))
     if type(got) is not type(expected):
         return Difference(Kind.WRONG_VALUE, _other_type(got, path) + at, describe(expected))
     if type(expected) in (list, tuple):
@@ -251,12 +253,12 @@ def _tensor_difference(
     elif bounds:
         where += f", the first such{place}"
     whole = got.numel() <= _SHOWN
-    return Difference(
-        Kind.WRONG_VALUE,
-        (f"{_listed(got.tolist())}" if whole else f"{number(one)}{place} of {shape_name(got.shape)}") + at,
-        (f"{_listed(expected.tolist())}" if whole else f"{number(other)}{place}"),
-        where,
-    )
+    mine, theirs = (got.tolist(), expected.tolist()) if whole else (one, other)
+    digits = 7 if _listed(mine) != _listed(theirs) else _ALL_DIGITS
+    left, right_one = _listed(mine, digits), _listed(theirs, digits)
+    if not whole:
+        left, right_one = f"{left}{place} of {shape_name(got.shape)}", f"{right_one}{place}"
+    return Difference(Kind.WRONG_VALUE, left + at, right_one, where)
 
 
 def right_elements(got: torch.Tensor, expected: torch.Tensor, rtol: float, atol: float) -> torch.Tensor:

@@ -263,6 +263,7 @@ class _Worker:
             self.install({**job.sources, job.task.id: Source(path, text)})
             # Under the name that pytest gives it, so that what it defines can be pickled into another process.
             tests = ModuleType(f"tests.{job.task.sprint}.test_{job.task.name}")
+            tests.__file__ = str(job.task.tests())
             sys.modules[tests.__name__] = tests
             exec(code, vars(tests))
             for check in job.checks:

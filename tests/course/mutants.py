@@ -60,7 +60,9 @@ def run(course: Catalogue, task: Task, seed: int, words: str = "", jobs: int | N
     outcome = Outcome(task, len(mutants))
     outcome.mistaken = [name for name in known if name not in mutants and not words]
     (solution,) = Grader(course, seed, solution_of, diagnose=False, lend_all=True).grade([task])
-    if not solution.passed:
+    text = task.solution().read_text(encoding="utf-8")
+    (itself,) = Grader(course, seed, solution_of, lend_all=True).variants(task, {"the solution itself": text}).values()
+    if not solution.passed or not all(check.passed for check in itself):
         raise SystemExit(f"{task.id}: its solution does not pass (seed {seed}), so nothing can be told of mutants")
     quick_first = [check.check for check in sorted(solution.checks, key=lambda check: check.seconds)]
     limit = min(task.seconds, max(LEAST, PATIENCE * max(check.seconds for check in solution.checks)))
