@@ -16,7 +16,7 @@ from .decoding import evaluation_mode
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A text that may follow the prompt.
+    """A text that may follow the prompt; a value, which cannot be changed.
 
     Attributes:
         tokens: the new tokens, with end of text if it ended.
@@ -57,8 +57,9 @@ def beam_search(
     `early_stopping`, or the likeliest that is being continued would not have a higher score than the worst of the
     finished, if it ended at its present length.
 
-    The prompt is read once, and each new token once: the caches follow their hypotheses. The model is in evaluation
-    meanwhile, and afterwards as it was before.
+    The prompt is read once, and each new token once: the caches follow their hypotheses. Log-probabilities are taken
+    and summed in the dtype of the logits, but of half precision in float32. The model is in evaluation meanwhile and
+    keeps no graph, and afterwards each of its modules is as it was before. The prompt stays as it is.
 
     Args:
         model: the model; its weights' device is where everything happens.

@@ -36,7 +36,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """A text that the model wrote.
+    """A text that the model wrote; a value, which cannot be changed.
 
     Attributes:
         text: without end of text.
@@ -53,7 +53,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` finds out.
+    """What `evaluate` finds out; a value, which cannot be changed.
 
     Attributes:
         loss: nats per token over the documents, the end of each among its tokens.
@@ -87,7 +87,8 @@ class Evaluation:
         in per cent with one digit behind the point ("12.5 %"), other numbers have four digits behind it. A sample's row
         is ``| sample | log-probability under the source | reference |``, the second with two digits behind the point or
         "–" for None. Within a text, a line break becomes ``<br>``, and before ``|`` comes a backslash, so that it
-        cannot end the cell.
+        cannot end the cell. As in any Markdown, each table begins with a row of headings and one of dashes, and a blank
+        line is between the two.
 
         Args:
             num_samples: how many samples are shown, the first; all, if there are not so many.
@@ -159,7 +160,8 @@ def evaluate(
 
     A document is a row of tokens, E, its own, E: the model begins with the first E, and has to foretell all the others,
     the last E among them. A sample begins with E too: its tokens are drawn until an E comes, which finishes it, or
-    there are `max_new_tokens` of them. The model is in evaluation meanwhile, and afterwards as it was before.
+    there are `max_new_tokens` of them. Losses are summed in float64. The model is in evaluation meanwhile and keeps no
+    graph, and afterwards each of its modules is as it was before.
 
     Args:
         model: the model; its weights' device is where everything happens.

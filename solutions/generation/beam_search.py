@@ -16,7 +16,7 @@ from .decoding import evaluation_mode
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A text that may follow the prompt.
+    """A text that may follow the prompt; a value, which cannot be changed.
 
     Attributes:
         tokens: the new tokens, with end of text if it ended.
@@ -57,8 +57,9 @@ def beam_search(
     `early_stopping`, or the likeliest that is being continued would not have a higher score than the worst of the
     finished, if it ended at its present length.
 
-    The prompt is read once, and each new token once: the caches follow their hypotheses. The model is in evaluation
-    meanwhile, and afterwards as it was before.
+    The prompt is read once, and each new token once: the caches follow their hypotheses. Log-probabilities are taken
+    and summed in the dtype of the logits, but of half precision in float32. The model is in evaluation meanwhile and
+    keeps no graph, and afterwards each of its modules is as it was before. The prompt stays as it is.
 
     Args:
         model: the model; its weights' device is where everything happens.
@@ -91,15 +92,18 @@ def beam_search(
     device = model.wte.weight.device
     beams, finished = [Hypothesis((), 0.0, 0.0)], list[Hypothesis]()
     unread = torch.tensor([list(prompt)], device=device)  # (N, T): what the caches do not have yet
+
+    def over(new: Hypothesis) -> bool:
+        return len(new.tokens) == max_new_tokens or new.tokens[-1] == end_of_text
+
     with evaluation_mode(model):
         caches = model.make_caches(1, len(prompt) + max_new_tokens)
-        for length in range(1, max_new_tokens + 1):
+        while True:
             logits = model.logits(model.hidden(unread, caches=caches)[:, -1])  # (N, V)
             candidates = _continuations(beams, logits, 2 * num_beams, length_penalty)
-            ended = [length == max_new_tokens or new.tokens[-1] == end_of_text for _, new in candidates]
-            finished += [new for (_, new), over in zip(candidates[:num_beams], ended, strict=False) if over]
+            finished += [new for _, new in candidates[:num_beams] if over(new)]
             finished = sorted(finished, key=lambda hypothesis: hypothesis.score, reverse=True)[:num_beams]
-            going = [candidate for candidate, over in zip(candidates, ended, strict=True) if not over][:num_beams]
+            going = [(row, new) for row, new in candidates if not over(new)][:num_beams]
             beams = [new for _, new in going]
             if not beams:
                 break

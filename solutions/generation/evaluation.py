@@ -36,7 +36,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """A text that the model wrote.
+    """A text that the model wrote; a value, which cannot be changed.
 
     Attributes:
         text: without end of text.
@@ -53,7 +53,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` finds out.
+    """What `evaluate` finds out; a value, which cannot be changed.
 
     Attributes:
         loss: nats per token over the documents, the end of each among its tokens.
@@ -87,7 +87,8 @@ class Evaluation:
         in per cent with one digit behind the point ("12.5 %"), other numbers have four digits behind it. A sample's row
         is ``| sample | log-probability under the source | reference |``, the second with two digits behind the point or
         "–" for None. Within a text, a line break becomes ``<br>``, and before ``|`` comes a backslash, so that it
-        cannot end the cell.
+        cannot end the cell. As in any Markdown, each table begins with a row of headings and one of dashes, and a blank
+        line is between the two.
 
         Args:
             num_samples: how many samples are shown, the first; all, if there are not so many.
@@ -174,7 +175,8 @@ def evaluate(
 
     A document is a row of tokens, E, its own, E: the model begins with the first E, and has to foretell all the others,
     the last E among them. A sample begins with E too: its tokens are drawn until an E comes, which finishes it, or
-    there are `max_new_tokens` of them. The model is in evaluation meanwhile, and afterwards as it was before.
+    there are `max_new_tokens` of them. Losses are summed in float64. The model is in evaluation meanwhile and keeps no
+    graph, and afterwards each of its modules is as it was before.
 
     Args:
         model: the model; its weights' device is where everything happens.
@@ -289,7 +291,7 @@ def _samples(
 def _log_probabilities(model: GPT2, rows: Sequence[Sequence[int]], batch_size: int) -> list[float]:
     """For each row the log-probability of all its tokens but the first, in nats."""
     device = model.wte.weight.device
-    result = [0.0] * len(rows)
+    result = torch.empty(len(rows), dtype=torch.float64)
     # Rows of nearly equal length share a batch: little of it is padding.
     order = sorted(range(len(rows)), key=lambda number: len(rows[number]))
     with evaluation_mode(model):
@@ -299,9 +301,8 @@ def _log_probabilities(model: GPT2, rows: Sequence[Sequence[int]], batch_size: i
             # The padding comes last, where no token that counts can see it: a mask is not needed.
             logits: Tensor = model(inputs.to(device))
             losses = cross_entropy(logits, targets.to(device), ignore_index=IGNORED, reduction="none")  # (B, T)
-            for number, loss in zip(numbers, losses.double().sum(dim=-1).tolist(), strict=True):
-                result[number] = -loss
-    return result
+            result[numbers] = -losses.double().sum(dim=-1).cpu()
+    return result.tolist()
 
 
 def _cell(text: str) -> str:

@@ -59,7 +59,8 @@ def sliding_window_losses(
     """
     stride = context_length if stride is None else stride
     _check(tokens, context_length, stride, batch_size)
-    inputs, targets = tokens[:-1].long(), tokens[1:].long()  # (N - 1,)
+    tokens = tokens.long()
+    inputs, targets = tokens[:-1], tokens[1:]  # (N - 1,)
     length = min(context_length, len(inputs))
     windows, answers = (sliding_windows(row, length, stride) for row in (inputs, targets))  # (windows, T)
     with _evaluating(model), torch.no_grad():
@@ -113,7 +114,7 @@ def perplexity(
 def _last_losses(model: Callable[[Tensor], Tensor], windows: Tensor, targets: Tensor, count: int) -> Tensor:
     """The losses of the last `count` targets of each window, one window's after the other's."""
     logits = model(windows.contiguous())  # (B, T, V); windows share memory, and not every model can read that
-    if logits.ndim != 3 or logits.shape[:2] != windows.shape:
+    if logits.shape[:2] != windows.shape:
         raise ValueError(f"expected logits ({windows.shape[0]}, {windows.shape[1]}, V), got {tuple(logits.shape)}")
     logits = logits[:, -count:]  # before the softmax: with a small stride most of it would be for nothing
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -123,14 +124,13 @@ def _last_losses(model: Callable[[Tensor], Tensor], windows: Tensor, targets: Te
 @contextmanager
 def _evaluating(model: Callable[[Tensor], Tensor]) -> Iterator[None]:
     """Put a module into evaluation mode for a while; a function has none."""
-    modules = list(model.modules()) if isinstance(model, nn.Module) else []
-    modes = [module.training for module in modules]
+    modes = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
     try:
-        for module in modules[:1]:
+        for module in modes:
             module.eval()
         yield
     finally:
-        for module, mode in zip(modules, modes, strict=True):
+        for module, mode in modes.items():
             module.training = mode  # and not train(mode), which would thaw parts that were frozen on purpose
 
 
@@ -141,9 +141,8 @@ def _check(tokens: Tensor, context_length: int, stride: int, batch_size: int) ->
         raise ValueError(f"tokens must be (N,), got {tuple(tokens.shape)}")
     if len(tokens) < 2:
         raise ValueError(f"a token and one after it are needed, got {len(tokens)} tokens")
-    if context_length < 1:
-        raise ValueError(f"context_length must be at least 1, got {context_length}")
-    if not 1 <= stride <= context_length:  # a larger one would jump over targets
-        raise ValueError(f"stride must be from 1 to context_length {context_length}, got {stride}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    for name, number in (("context_length", context_length), ("stride", stride), ("batch_size", batch_size)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
+    if stride > context_length:  # it would jump over targets
+        raise ValueError(f"stride must be at most context_length {context_length}, got {stride}")

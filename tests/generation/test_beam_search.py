@@ -23,13 +23,13 @@ from exercises.gpt2.model import GPT2
 MISCONCEPTIONS = [
     Misconception(
         "finished hypotheses forgotten, but for those of the last step",
-        ("if over]\n", "if over and length == max_new_tokens]\n"),
+        ("if over(new)]\n", "if len(new.tokens) == max_new_tokens]\n"),
     ),
     Misconception(
         "finished hypotheses that go on growing behind the end of text",
         (
-            "ended = [length == max_new_tokens or new.tokens[-1] == end_of_text for",
-            "ended = [length == max_new_tokens for",
+            "return len(new.tokens) == max_new_tokens or new.tokens[-1] == end_of_text",
+            "return len(new.tokens) == max_new_tokens",
         ),
     ),
     Misconception(
@@ -82,7 +82,7 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "finished hypotheses taken from all candidates, not from the first num_beams",
-        ("zip(candidates[:num_beams], ended, strict=False)", "zip(candidates, ended, strict=False)"),
+        ("in candidates[:num_beams] if over(new)", "in candidates if over(new)"),
     ),
     Misconception(
         "finished hypotheses ranked by probability, not by score",
@@ -154,7 +154,13 @@ def _search(check: Check, model: Any, prompt: Sequence[int], **options: Any) -> 
     return check.run(call_text(beam_search, (model, list(prompt)), options), plainly)
 
 
-def _agrees(answer: Answer, expected: Sequence[Found], note: str = "") -> None:
+# Models are of float64, and so are sums of at most ten terms: what 1e-10 allows is thousands of times what they round.
+CLOSE = 1e-10
+# Transformers sums in float32, each of eight steps rounded to 6e-8 of numbers up to 20; so do two checks of their own.
+CLOSE_FLOAT32 = 1e-5
+
+
+def _agrees(answer: Answer, expected: Sequence[Found], note: str = "", close: float = CLOSE) -> None:
     """The same hypotheses in the same order; and the numbers of each."""
     if answer.failed:
         return
@@ -163,23 +169,23 @@ def _agrees(answer: Answer, expected: Sequence[Found], note: str = "") -> None:
     if found != wanted:
         place = next((n for n, pair in enumerate(zip(found, wanted, strict=False)) if pair[0] != pair[1]), -1)
         if place < 0:
-            got, right = f"{len(found)} hypotheses", f"{len(wanted)}"
+            got, right = f"{len(found)} of the hypotheses", f"{len(wanted)} of them"
         else:
             got, right = f"hypothesis {place}: tokens {found[place]}", f"{wanted[place]}"
         answer.satisfies(False, got=got, expected=right + (f" ({note})" if note else ""))
         return
     for (tokens, log_probability, score), one in zip(answer.value, expected, strict=True):
-        numbers = {"log_probability": (log_probability, one.log_probability), "score": (score, one.score)}
-        for name, (value, exact) in numbers.items():
-            # A sum of at most ten terms in float32, which is as good as float64 here.
+        sums = ("log_probability", log_probability, one.log_probability, "the sum over its tokens")
+        scores = ("score", score, one.score, "log_probability / length**length_penalty")
+        for name, value, exact, words in (sums, scores):
             answer.satisfies(
-                abs(value - exact) <= 1e-5 * max(1.0, abs(exact)),
-                got=f"{name} {value:.6g} of {tokens}",
-                expected=f"{exact:.6g}",
+                abs(value - exact) <= close * max(1.0, abs(exact)),
+                got=f"{name} {value:.9g} of {tokens}",
+                expected=f"{exact:.9g}, {words}",
             )
 
 
-def _chain(rows: dict[int, dict[int, float]], context: int = CONTEXT) -> Any:
+def _chain(rows: dict[int, dict[int, float]], context: int = CONTEXT, dtype: torch.dtype = torch.float64) -> Any:
     """A GPT-2 of five tokens that knows what follows the last one with which probability; it notes what it is given."""
     table = torch.zeros(5, 5, dtype=torch.float64)
     for token in range(5):
@@ -190,9 +196,11 @@ def _chain(rows: dict[int, dict[int, float]], context: int = CONTEXT) -> Any:
         def __init__(self) -> None:
             super().__init__(GPT2Config(5, context, 2, 1, 1))
             self.read: list[tuple[int, int]] = []  # (N, T) of each call
+            self.graph = False  # whether it was ever called with gradients on
 
         def hidden(self, tokens: Tensor, mask: Tensor | None = None, *, caches: Any = None) -> Tensor:
             self.read.append((tokens.shape[0], tokens.shape[1]))
+            self.graph = self.graph or torch.is_grad_enabled()
             for cache in caches or ():
                 nothing = torch.zeros(len(tokens), 1, tokens.shape[1], 2)
                 cache.update(nothing, nothing)
@@ -200,7 +208,7 @@ def _chain(rows: dict[int, dict[int, float]], context: int = CONTEXT) -> Any:
 
         def logits(self, hidden: Tensor) -> Tensor:
             # Not the logarithms themselves: a constant in each row makes no difference to a softmax.
-            return table[hidden.argmax(dim=-1)].log() + 3.0
+            return (table[hidden.argmax(dim=-1)].log() + 3.0).to(dtype)
 
         def forward(self, tokens: Tensor, mask: Tensor | None = None, *, caches: Any = None) -> Tensor:
             return self.logits(self.hidden(tokens, mask, caches=caches))
@@ -277,9 +285,11 @@ def _margin(better: Found, worse: Found, penalty: float) -> float:
 def test_by_hand(check: Check) -> None:
     """After 0, 1 is likelier than 2 (0.6 to 0.4); but 3 after 1 has 0.5, and after 2 it is certain."""
     model = _chain({0: {1: 0.6, 2: 0.4}, 1: {3: 0.5, 4: 0.3, 2: 0.2}, 2: {3: 1.0}})
-    answer = _search(check, model, [0], num_beams=2, max_new_tokens=2, num_results=2)
+    prompt = [0]
+    answer = _search(check, model, prompt, num_beams=2, max_new_tokens=2, num_results=2)
+    answer.satisfies(prompt == [0], got=f"the prompt has become {prompt}", expected="the prompt as it was: [0]")
     best = [Found((2, 3), math.log(0.4), math.log(0.4) / 2), Found((1, 3), math.log(0.3), math.log(0.3) / 2)]
-    _agrees(answer, best)
+    _agrees(answer, best, note="0.4 · 1 is more than 0.6 · 0.5")
     answer = _search(check, model, [0], num_beams=1, max_new_tokens=2)
     _agrees(answer, best[1:], note="one beam alone is greedy")
 
@@ -298,7 +308,7 @@ def test_finished_by_hand(check: Check) -> None:
         (2.0, True, [later, at_once]),
         (-1.0, False, [at_once, later]),
     ):
-        options: dict[str, Any] = {"length_penalty": penalty, "early_stopping": early}
+        options: dict[str, Any] = {"length_penalty": penalty} | ({"early_stopping": True} if early else {})
         answer = _search(check, model, [1], num_beams=2, max_new_tokens=4, end_of_text=END, num_results=2, **options)
         logs = [(tokens, math.log(probability)) for tokens, probability in order]
         _agrees(answer, [Found(tokens, log, log / len(tokens) ** penalty) for tokens, log in logs])
@@ -321,7 +331,8 @@ def test_exhaustive(check: Check) -> None:
             if min(a.score - b.score for a, b in itertools.pairwise(texts)) > 1e-5:  # float32 rounds below 1e-6
                 break
         options = {"num_beams": 64, "max_new_tokens": most, "end_of_text": END, "num_results": 10}
-        _agrees(_search(check, model, prompt, length_penalty=penalty, **options), texts[:10])
+        answer = _search(check, model, prompt, length_penalty=penalty, **options)
+        _agrees(answer, texts[:10], note="of all texts, tried one by one")
 
 
 @torch.no_grad()
@@ -374,7 +385,7 @@ def test_as_transformers(check: Check) -> None:
         ]
         options = {"num_beams": beams, "max_new_tokens": most, "end_of_text": END, "num_results": beams}
         answer = _search(check, model, prompt, length_penalty=penalty, early_stopping=early, **options)
-        _agrees(answer, found)
+        _agrees(answer, found, note="as transformers finds them", close=CLOSE_FLOAT32)
 
 
 def _until_end(tokens: Sequence[int]) -> tuple[int, ...]:
@@ -393,7 +404,7 @@ def test_by_the_contract(check: Check) -> None:
                 break
         options = {"num_beams": beams, "max_new_tokens": 7, "end_of_text": END, "num_results": beams}
         answer = _search(check, model, prompt, length_penalty=penalty, early_stopping=early, **options)
-        _agrees(answer, expected)
+        _agrees(answer, expected, note="by the same steps without caches")
 
 
 def test_without_end(check: Check) -> None:
@@ -419,18 +430,57 @@ def test_what_the_model_reads(check: Check) -> None:
     widths, rows = [width for _, width in model.read], [row for row, _ in model.read]
     answer.satisfies(widths == [3, 1, 1, 1], got=f"texts read in pieces of {widths} tokens", expected="[3, 1, 1, 1]")
     answer.satisfies(max(rows, default=0) <= 3, got=f"up to {max(rows, default=0)} texts at once", expected="at most 3")
+    answer.satisfies(not model.graph, got="the model is called with gradients on", expected="no graph is kept")
+
+
+def _modes(model: Any) -> str:
+    """Which parts of a GPT-2 of two blocks are in training, in words."""
+    parts = {"the model": model, "h[0]": model.h[0], "h[1]": model.h[1]}
+    words = [f"{name} in {'training' if part.training else 'evaluation'}" for name, part in parts.items()]
+    return f"{', '.join(words)}; {sum(module.training for module in model.modules())} modules in training in all"
+
+
+def test_equal_scores(check: Check) -> None:
+    """The search is over also where the one that goes on has just the score of the worst of the finished."""
+    # 2 E and 2 3 have the probability 0.5 · 0.4 both, to the last digit; 2 3 E would have a better mean.
+    model = _chain({1: {END: 0.5, 2: 0.5}, 2: {END: 0.4, 3: 0.4, 4: 0.2}, 3: {END: 1.0}})
+    answer = _search(check, model, [1], num_beams=2, max_new_tokens=4, end_of_text=END, num_results=2)
+    expected = [Found((END,), math.log(0.5), math.log(0.5)), Found((2, END), math.log(0.2), math.log(0.2) / 2)]
+    _agrees(answer, expected, note="(2, 3) has the score of (2, 0), which is not higher")
+
+
+def test_half_precision(check: Check) -> None:
+    """Of logits in bfloat16, which have three digits, log-probabilities have the six of float32."""
+    model = _chain({1: {2: 0.7, 3: 0.3}, 2: {3: 0.55, 4: 0.45}}, dtype=torch.bfloat16)
+    answer = _search(check, model, [1], num_beams=2, max_new_tokens=2)
+    logs = model.logits(F.one_hot(torch.tensor([1, 2]), 5)).double().log_softmax(dim=-1)
+    total = float(logs[0, 2] + logs[1, 3])
+    _agrees(answer, [Found((2, 3), total, total / 2)], close=CLOSE_FLOAT32)
+
+
+def test_hypotheses_are_values(check: Check) -> None:
+    """A hypothesis is equal to another of the same tokens and numbers, and cannot be changed."""
+    model = _chain({1: {2: 0.7, 3: 0.3}})
+    one, other = (
+        check(beam_search, model, [1], num_beams=1, max_new_tokens=2, end_of_text=token).value[0] for token in (0, 0)
+    )
+    equal = check.run("the hypothesis of a search == that of the same search", lambda: one == other)
+    equal.satisfies(equal.value is True, got="they are not equal", expected="equal: all that they hold is")
+    check.raises(AttributeError, setattr, one, "score", 0.0)
 
 
 def test_mode(check: Check) -> None:
-    """A model in training searches without dropout, without a graph, and is in training afterwards."""
+    """The model searches without dropout; afterwards it is in training, but for the block that was not before."""
     while True:
         model, twin = _pair(check, 6, dropout=0.5)
         expected, closest = _by_the_contract(twin, [1, 2], 3, 5, 1.0, False)
         if closest > 1e-5:
             break
+    model.h[0].eval()
+    before = _modes(model)
     answer = _search(check, model, [1, 2], num_beams=3, max_new_tokens=5, end_of_text=END, num_results=3)
-    _agrees(answer, expected)
-    answer.satisfies(model.training, got="the model is in evaluation afterwards", expected="in training, as before")
+    _agrees(answer, expected, note="as without dropout")
+    check.run("modules in training after beam_search(model, ...)", lambda: _modes(model)).equals(before)
 
 
 def test_edges(check: Check) -> None:

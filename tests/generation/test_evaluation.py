@@ -8,6 +8,7 @@ same weights reads the documents one by one. What is sampled is priced again, le
 import math
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -106,8 +107,8 @@ MISCONCEPTIONS = [
     Misconception(
         "prices in the order in which the rows were read, not in that of the rows",
         (
-            "for number, loss in zip(numbers, losses.double().sum(dim=-1).tolist(), strict=True):",
-            "for number, loss in zip(range(start, start + len(numbers)), losses.double().sum(dim=-1).tolist(), strict=True):",
+            "result[numbers] = ",
+            "result[start : start + len(numbers)] = ",
         ),
     ),
     Misconception(
@@ -205,8 +206,12 @@ def _table(logits: Tensor, context: int = 32) -> Any:
     class Table(GPT2):
         def __init__(self) -> None:
             super().__init__(GPT2Config(len(logits), context, 2, 1, 1))
+            self.rows: list[int] = []  # of each call
+            self.graph = False  # whether it was ever called with gradients on
 
         def hidden(self, tokens: Tensor, mask: Tensor | None = None, *, caches: Any = None) -> Tensor:
+            self.rows.append(len(tokens))
+            self.graph = self.graph or torch.is_grad_enabled()
             for cache in caches or ():
                 nothing = torch.zeros(len(tokens), 1, tokens.shape[1], 2)
                 cache.update(nothing, nothing)
@@ -263,16 +268,31 @@ def _evaluated(check: Check, model: Any, documents: Sequence[str], **options: An
     return check.run(call, lambda: evaluate(model, _Letters(), documents, **options))
 
 
+WORDS = {
+    "loss": "nats / tokens, each document's end among them",
+    "perplexity": "exp(loss)",
+    "bits_per_byte": "nats / ln 2 / bytes of UTF-8",
+    "floor": "the source's nats / tokens, each document's end among them",
+    "above_floor": "loss / floor - 1",
+    "grammatical": "samples that are priced / all samples",
+    "repetition": "the mean over the samples",
+}
+# Models are of float64 (the one of float32 has losses without rounding): a sum of a few hundred losses of a few nats,
+# each out of a softmax of six terms, is good to 1e-13.
+CLOSE = 1e-10
+
+
 def _figures(answer: Answer, note: str = "", **expected: float | None) -> None:
-    """The figures of an evaluation, each by its name; float32 logits are good to 1e-6."""
+    """The figures of an evaluation, each by its name."""
     for name, right in expected.items():
         value = getattr(answer.value, name)
         if right is None or value is None:
             agrees = value is right
         else:
-            agrees = abs(value - right) <= 1e-5 * max(1.0, abs(right))
-        shown = [number if number is None else f"{number:.6g}" for number in (value, right)]
-        answer.satisfies(agrees, got=f"{name} {shown[0]}", expected=f"{shown[1]}" + (f" ({note})" if note else ""))
+            agrees = abs(value - right) <= CLOSE * max(1.0, abs(right))
+        shown = [number if number is None else f"{number:.9g}" for number in (value, right)]
+        wanted = f"{shown[1]} ({note or WORDS[name]})"
+        answer.satisfies(agrees, got=f"{name} {shown[0]}", expected=wanted)
 
 
 def test_distinct_by_hand(check: Check) -> None:
@@ -322,10 +342,42 @@ def test_repetition_property(check: Check) -> None:
 
 def test_by_hand(check: Check) -> None:
     """A uniform model of 6 tokens, "ab" and "b": 5 tokens of ln 6 each, with 3 bytes; the source needs 5 nats."""
-    model = _table(torch.zeros(6, 6))
+    model = _table(torch.zeros(6, 6, dtype=torch.float64))
     answer = _evaluated(check, model, ["ab", "b"], log_probability=lambda text: -1.0 - len(text))
     _figures(answer, loss=math.log(6), perplexity=6.0, bits_per_byte=5 * math.log2(6) / 3)
     _figures(answer, floor=1.0, above_floor=math.log(6) - 1)
+    references = list(answer.value.references)
+    answer.satisfies(references == ["ab", "b"], got=f"references {references}", expected="both documents, in order")
+
+
+def test_results_are_values(check: Check) -> None:
+    """Neither an evaluation nor one of its samples can be changed."""
+    answer = _evaluated(check, _table(torch.zeros(6, 6, dtype=torch.float64)), ["ab"])
+    check.raises(AttributeError, setattr, answer.value, "loss", 0.0)
+    check.raises(AttributeError, setattr, answer.value.samples[0], "text", "")
+
+
+def test_sums_in_float64(check: Check) -> None:
+    """Of float32 logits, losses of 100 + 2^-17, 100 and 50 are summed to the last digit, which float32 does not have."""
+    table = torch.full((6, 6), -200.0)
+    table[END, END] = table[1, 1] = table[2, 2] = 0.0  # and beside it exp(-50) is nothing: each loss is exact
+    table[END, 1], table[1, 2], table[2, END] = -100.0 - 2**-17, -100.0, -50.0
+    _figures(_evaluated(check, _table(table), ["ab"], max_new_tokens=1), loss=(250 + 2**-17) / 3)
+
+
+def test_batches(check: Check) -> None:
+    """Of documents and of samples, batch_size are read or written at once; by default it is 32, and 100 samples."""
+    documents = _documents(check, 70)
+    for options, most in (({"batch_size": 9}, 9), ({}, 32)):
+        model = _table(_chains(check)[0])
+        call = f"evaluate(model, tokenizer, 70 documents, end_of_text=0, max_new_tokens=1, {options})"
+        given: dict[str, Any] = {"end_of_text": END, "max_new_tokens": 1, **options}
+        answer = check.run(call, partial(evaluate, model, _Letters(), documents, **given))
+        samples = len(answer.value.samples)
+        answer.satisfies(samples == 100, got=f"{samples} samples", expected="100, as by default")
+        rows = max(model.rows, default=0)
+        answer.satisfies(rows == most, got=f"up to {rows} rows at once", expected=f"up to {most}")
+        answer.satisfies(not model.graph, got="the model is called with gradients on", expected="no graph is kept")
 
 
 def test_model_is_the_source(check: Check) -> None:
@@ -386,9 +438,18 @@ def test_gpt2(check: Check) -> None:
             logs = twin(row[:, :-1]).logits.log_softmax(dim=-1)
         nats -= float(logs.gather(-1, row[:, 1:, None]).sum())
         targets += row.shape[1] - 1
+    model.h[0].eval()
+    before = _modes(model)
     answer = _evaluated(check, model, documents, batch_size=4)
-    _figures(answer, loss=nats / targets)
-    answer.satisfies(model.training, got="the model is in evaluation afterwards", expected="in training, as before")
+    _figures(answer, note="as transformers has it, without dropout", loss=nats / targets)
+    check.run("modules in training after evaluate(model, ...)", lambda: _modes(model)).equals(before)
+
+
+def _modes(model: Any) -> str:
+    """Which parts of a GPT-2 of two blocks are in training, in words."""
+    parts = {"the model": model, "h[0]": model.h[0], "h[1]": model.h[1]}
+    words = [f"{name} in {'training' if part.training else 'evaluation'}" for name, part in parts.items()]
+    return f"{', '.join(words)}; {sum(module.training for module in model.modules())} modules in training in all"
 
 
 def _sampled(check: Check, **options: Any) -> tuple[Answer, Tensor, Tensor, list[str]]:
@@ -410,20 +471,24 @@ def test_samples(check: Check) -> None:
     for place, sample in enumerate(samples):
         finished = len(sample.text) < 6
         if LETTERS[END] in sample.text or len(sample.text) > 6:
-            wanted = "at most six tokens, and no end of text"
+            wanted = f"at most six letters, and none that stands for the end of text, {LETTERS[END]!r}"
             answer.satisfies(False, got=f"sample {place}: {sample.text!r}", expected=wanted)
             return
         tokens = _Letters().encode(sample.text) + [END] * finished
         price, own = _price(source, tokens), _price(chain, tokens)
         right = price if finished and price > -math.inf else None
         value = sample.log_probability
-        agrees = value is right if value is None or right is None else abs(value - right) < 1e-5
+        agrees = value is right
+        if value is not None and right is not None:
+            agrees = abs(value - right) < CLOSE * max(1.0, abs(right))
         shown = f"{sample.text!r}, which {'was' if finished else 'was not'} finished"
-        answer.satisfies(agrees, got=f"log_probability {value} of {shown}", expected=f"{right}")
+        words = "None: the source never writes it" if right is None else f"{right}, the source's price"
+        wanted = words if finished else "None: nobody knows how it would have gone on"
+        answer.satisfies(agrees, got=f"log_probability {value} of {shown}", expected=wanted)
         answer.satisfies(
-            abs(sample.own_log_probability - own) < 1e-5 * max(1.0, abs(own)),
-            got=f"own_log_probability {sample.own_log_probability:.6g} of {shown}",
-            expected=f"{own:.6g}",
+            abs(sample.own_log_probability - own) < CLOSE * max(1.0, abs(own)),
+            got=f"own_log_probability {sample.own_log_probability:.9g} of {shown}",
+            expected=f"{own:.9g}, {'with' if finished else 'without'} the end of text",
         )
     _figures(answer, grammatical=sum(sample.log_probability is not None for sample in samples) / 40)
     references = list(answer.value.references)
@@ -470,7 +535,7 @@ def test_how_samples_are_drawn(check: Check) -> None:
         answer.satisfies(
             abs(found - count * probability) <= bound,
             got=f"{found} of {len(drawn)} samples begin with {letter!r}",
-            expected=f"{count * probability:.1f}, up to {bound:.1f}",
+            expected=f"{count * probability:.1f}, give or take {bound:.1f}",
         )
     # 40 texts of two tokens, drawn independently, agree with a chance far below 1e-6.
     (_, few), (again, repeated) = texts(40), texts(40)
@@ -486,6 +551,13 @@ def test_how_samples_are_drawn(check: Check) -> None:
         strange == 0, got=f"with TopK(1), {strange} samples that do not begin with {likeliest!r}", expected="none"
     )
     _figures(filtered, note="the filters are for the samples alone", loss=answer.value.loss)
+    for sample in filtered.value.samples:
+        own = _price(chain, [*_Letters().encode(sample.text), END][:2])
+        filtered.satisfies(
+            abs(sample.own_log_probability - own) < CLOSE * max(1.0, abs(own)),
+            got=f"with TopK(1), own_log_probability {sample.own_log_probability:.9g} of {sample.text!r}",
+            expected=f"{own:.9g}: what the model says before any filter",
+        )
 
 
 def _rows(report: str) -> list[list[str]]:
@@ -509,8 +581,26 @@ def _report(check: Check, evaluation: Any, *args: int) -> tuple[Answer, list[lis
 
 def _has(answer: Answer, rows: list[list[str]], row: list[str], note: str) -> None:
     near = next((found for found in rows if found[:1] == row[:1]), None)
-    got = f"no row of {row[0]!r}" if near is None else f"the row {' | '.join(near)}"
+    got = f"no row that begins with {row[0]}" if near is None else f"the row {' | '.join(near)}"
     answer.satisfies(row in rows, got=got, expected=f"{' | '.join(row)} ({note})")
+
+
+def _is_two_tables(answer: Answer) -> None:
+    """Blocks of rows between blank lines (and titles, if there are any): each with headings, and dashes below them."""
+    blocks = [
+        [line.strip() for line in block.splitlines() if not line.startswith("#")]
+        for block in re.split(r"\n\s*\n", answer.value)
+    ]
+    tables = [block for block in blocks if any(line.startswith("|") for line in block)]
+    answer.satisfies(len(tables) == 2, got=f"tables between blank lines: {len(tables)}", expected="2")
+    for number, lines in enumerate(tables, start=1):
+        cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
+        dashes = [all(re.fullmatch(r"\s*:?-+:?\s*", cell) for cell in row) for row in cells]
+        answer.satisfies(
+            dashes[:2] == [False, True] and not any(dashes[2:]) and len({len(row) for row in cells}) == 1,
+            got=f"table {number} begins with {' and '.join(lines[:2])}",
+            expected="a row of headings, one of dashes, and then rows of as many cells",
+        )
 
 
 def test_report(check: Check) -> None:
@@ -538,20 +628,24 @@ def test_report(check: Check) -> None:
     )
     _has(answer, rows, [r"a\|b<br>c", "–", "z"], "a bar and a line break that must not end the cell; no price")
     _has(answer, rows, ["b", "-0.50", ""], "there is no third document")
+    _is_two_tables(answer)
     answer, rows = _report(check, known.value, 1)
     count = sum(len(row) == 3 for row in rows) - 1
     answer.satisfies(count == 1, got=f"{count} samples", expected="1, as asked for")
+    shares["samples"] = tuple(Sample("ab" * number, None, -1.0) for number in range(1, 13))
     unknown = check.run(
         "Evaluation(...)", lambda: Evaluation(**figures, floor=None, above_floor=None, grammatical=None, **shares)
     )
     answer, rows = _report(check, unknown.value)
     names = {row[0] for row in rows} & {"floor", "above the floor", "grammatical"}
     answer.satisfies(not names, got=f"rows of {sorted(names)}, which are None", expected="no such rows")
+    count = sum(len(row) == 3 for row in rows) - 1
+    answer.satisfies(count == 10, got=f"{count} samples of 12", expected="10, as by default")
 
 
 def test_edges(check: Check) -> None:
     """One document of one letter, one sample of one token; a document that just fits; one that is empty."""
-    model = _table(torch.zeros(6, 6), context=4)
+    model = _table(torch.zeros(6, 6, dtype=torch.float64), context=4)
     answer = _evaluated(check, model, ["a"], num_samples=1, max_new_tokens=1, batch_size=1)
     _figures(answer, loss=math.log(6), bits_per_byte=2 * math.log2(6))
     answer = _evaluated(check, model, ["abc", "", "b"], num_samples=1, max_new_tokens=3)
@@ -561,7 +655,7 @@ def test_edges(check: Check) -> None:
 
 def test_refuses(check: Check) -> None:
     """No documents, documents that do not fit, contain the end or are not of the source, and numbers below 1."""
-    model = _table(torch.zeros(6, 6), context=4)
+    model = _table(torch.zeros(6, 6, dtype=torch.float64), context=4)
     rest: dict[str, Any] = {"end_of_text": END, "max_new_tokens": 2}
     check.raises(ValueError, evaluate, model, _Letters(), [], **rest, naming="document")
     check.raises(ValueError, evaluate, model, _Letters(), ["a", "abca"], **rest, naming=("document", "1", "4"))

@@ -51,8 +51,8 @@ MISCONCEPTIONS = [
     Misconception(
         "each token scored by the logits of its own position, which has read it",
         (
-            "inputs, targets = tokens[:-1].long(), tokens[1:].long()",
-            "inputs, targets = tokens[1:].long(), tokens[1:].long()",
+            "inputs, targets = tokens[:-1], tokens[1:]",
+            "inputs, targets = tokens[1:], tokens[1:]",
         ),
     ),
     Misconception(
@@ -80,11 +80,11 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "a model that stays in evaluation mode afterwards",
-        ("module.training = mode", "pass"),
+        ("module.training = mode ", "pass "),
     ),
     Misconception(
         "a model in training mode afterwards, also those of its parts that were not",
-        ("module.training = mode", "module.training = modes[0]"),
+        ("module.training = mode ", "module.training = max(modes.values()) "),
     ),
     Misconception("gradients recorded", ("with _evaluating(model), torch.no_grad():", "with _evaluating(model):")),
     Misconception(
@@ -123,6 +123,11 @@ def workload(task: Any, draw: Draw) -> list[Workload]:
             {"context_length": 128, "stride": 64},
         ),
     ]
+
+
+# For perplexities of float64: a loss of a few nats out of a softmax of a dozen terms is good to 1e-14, so is their mean,
+# and its exponential has that as its relative error. (Numbers would be compared up to 1e-6.)
+EXACT: dict[str, Any] = {"rtol": 1e-10, "atol": 0.0}
 
 
 def halves(tokens: Tensor) -> Tensor:
@@ -167,8 +172,9 @@ def test_by_hand(check: Check) -> None:
     tokens = torch.tensor([0, 1, 2, 0])
     answer = check(sliding_window_losses, halves, tokens, context_length=8)
     answer.equals(torch.tensor([2.0, 2.0, 1.0]) * math.log(2), note="in nats; the first token has no context")
-    check(perplexity, halves, tokens, context_length=8).equals(2 ** (5 / 3))
-    check(perplexity, halves, tokens, context_length=2).equals(2 ** (5 / 3), note="the mean over tokens, not windows")
+    mean = "exp of the mean loss, 5/3 ln 2"
+    check(perplexity, halves, tokens, context_length=8).equals(2 ** (5 / 3), note=mean)
+    check(perplexity, halves, tokens, context_length=2).equals(2 ** (5 / 3), note=f"{mean}, over all three tokens")
 
 
 def test_windows_by_hand(check: Check) -> None:
@@ -177,9 +183,9 @@ def test_windows_by_hand(check: Check) -> None:
     expected = {4: [1, 2, 3, 4, 1, 2, 3], 2: [1, 2, 3, 4, 3, 4, 3], 1: [1, 2, 3, 4, 4, 4, 4], 3: [1, 2, 3, 4, 2, 3, 4]}
     for stride, losses in expected.items():
         answer = check(sliding_window_losses, counting, tokens, context_length=4, stride=stride)
-        answer.equals(torch.tensor(losses, dtype=torch.float64))
+        answer.equals(torch.tensor(losses, dtype=torch.float64), note="the tokens before each of the 7 targets")
         value = check(perplexity, counting, tokens, context_length=4, stride=stride)
-        value.equals(math.exp(sum(losses) / 7), note=f"exp of the mean of {losses}")
+        value.equals(math.exp(sum(losses) / 7), note=f"exp of the mean of {losses}", **EXACT)
 
 
 def test_default_stride(check: Check) -> None:
@@ -187,8 +193,8 @@ def test_default_stride(check: Check) -> None:
     tokens = torch.zeros(check.draw.size(8, 12), dtype=torch.int64)
     losses = [1.0 + index % 3 for index in range(len(tokens) - 1)]
     answer = check(sliding_window_losses, counting, tokens, context_length=3)
-    answer.equals(torch.tensor(losses, dtype=torch.float64))
-    check(perplexity, counting, tokens, context_length=3).equals(math.exp(sum(losses) / len(losses)))
+    answer.equals(torch.tensor(losses, dtype=torch.float64), note="the tokens before each target")
+    check(perplexity, counting, tokens, context_length=3).equals(math.exp(sum(losses) / len(losses)), **EXACT)
 
 
 def test_each_target_alone(check: Check) -> None:
@@ -200,7 +206,7 @@ def test_each_target_alone(check: Check) -> None:
         expected = _alone(table, tokens, context_length, stride)
         given = {"context_length": context_length, "stride": stride, "batch_size": check.draw.size(1, 5)}
         check(sliding_window_losses, _remembering(table), tokens, **given).equals(expected)
-        check(perplexity, _remembering(table), tokens, **given).equals(expected.mean().exp().item())
+        check(perplexity, _remembering(table), tokens, **given).equals(expected.mean().exp().item(), **EXACT)
 
 
 def test_markov_chain(check: Check) -> None:
@@ -217,7 +223,7 @@ def test_markov_chain(check: Check) -> None:
     expected = math.prod(probabilities) ** (-1 / len(probabilities))  # one over their geometric mean
     for context_length, stride in ((1, 1), (7, 7), (7, 2), (39, 39), (100, 3)):
         text = torch.tensor(tokens)
-        check(perplexity, markov, text, context_length=context_length, stride=stride).equals(expected)
+        check(perplexity, markov, text, context_length=context_length, stride=stride).equals(expected, **EXACT)
 
 
 def test_recipe_of_hugging_face(check: Check) -> None:
@@ -229,7 +235,7 @@ def test_recipe_of_hugging_face(check: Check) -> None:
         given = {"context_length": context_length, "stride": stride}
         with torch.no_grad():
             expected = _recipe(gpt2, tokens, context_length + 1, stride)
-        check(perplexity, gpt2, tokens, **given).equals(expected)
+        check(perplexity, gpt2, tokens, **given).equals(expected, **EXACT)
 
 
 def _gpt2(draw: Draw, context_length: int) -> Model:
@@ -302,6 +308,16 @@ def test_extremes(check: Check) -> None:
     check(perplexity, without_two, torch.tensor([2, 1, 1, 0]), context_length=4).equals(2.0)
 
 
+def test_mean_in_float64(check: Check) -> None:
+    """Losses of 100, 100 and 101 in float32 have a mean that float32 has no digits for, and no room for its exp."""
+
+    def unlikely(windows: Tensor) -> Tensor:
+        return torch.tensor([0.0, -100.0, -101.0]).expand(*windows.shape, 3)
+
+    # The losses are whole numbers, exact in float32: beside the 1, exp(-100) is nothing.
+    check(perplexity, unlikely, torch.tensor([0, 1, 1, 2]), context_length=4).equals(math.exp(301 / 3), **EXACT)
+
+
 def test_half_precision(check: Check) -> None:
     """Logits of bfloat16 and float16 go through the softmax in float32."""
     tokens = check.draw.integers(0, 50, 20)
@@ -327,21 +343,30 @@ def test_batches(check: Check) -> None:
         )  # as a model may that wants one piece of memory
 
     tokens = check.draw.integers(0, 5, 62)
-    for batch_size in (1, 3, 8, 100):
+    expected = _alone(table, tokens, 4, 2)
+    for given in (1, 3, 8, 100, None):
         read.clear()
-        answer = check(sliding_window_losses, recording, tokens, context_length=4, stride=2, batch_size=batch_size)
-        answer.has(shape=(61,)).equals(_alone(table, tokens, 4, 2))
-        call = f"the shapes that the model was given with batch_size={batch_size}"
+        options = {"context_length": 4, "stride": 2} | ({} if given is None else {"batch_size": given})
+        answer = check(sliding_window_losses, recording, tokens, **options)
+        answer.has(shape=(61,)).equals(expected)
+        batch_size = given or 8
+        call = f"what the model is given to read with batch_size={batch_size}{'' if given else ', as by default'}"
         rows, columns = max(shape[0] for shape in read), max(shape[1] for shape in read)
         check.that(
             rows <= batch_size and columns <= 4,
             call=call,
-            got=f"up to ({rows}, {columns})",
-            expected=f"up to ({batch_size}, 4)",
+            got=f"up to {rows} windows of up to {columns} tokens",
+            expected=f"up to {batch_size} of up to 4",
         )
+        fewest = min(shape[0] for shape in read)
+        check.that(fewest > 0, call=call, got="a batch of no windows", expected="one window at least")
         # 61 targets: 29 whole windows, and one that is shorter. The first and the last may go alone.
         most = math.ceil(29 / batch_size) + 2
         check.that(len(read) <= most, call=call, got=f"{len(read)} batches", expected=f"at most {most}, for 30 windows")
+    read.clear()
+    check(perplexity, recording, tokens, context_length=4, stride=2).equals(expected.mean().exp().item(), **EXACT)
+    rows = max((shape[0] for shape in read), default=0)
+    check.that(rows == 8, call="what perplexity gives the model", got=f"{rows} windows", expected="8, as by default")
 
 
 class Dropping(nn.Module):
@@ -371,7 +396,11 @@ def test_modes(check: Check) -> None:
     model = Dropping(table)
     check(sliding_window_losses, model, tokens, context_length=4).equals(expected, note="without dropout")
     _has_modes(check, "after sliding_window_losses", model, [True, True, False])
-    check(perplexity, model, tokens, context_length=4).equals(expected.double().mean().exp().item(), rtol=1e-5)
+    check(perplexity, model, tokens, context_length=4).equals(
+        # Float32 losses below 20, which a softmax of five terms rounds a few times by 6e-8 of that: 1e-5 in the exponent.
+        expected.double().mean().exp().item(),
+        rtol=1e-5,
+    )
     _has_modes(check, "after perplexity", model, [True, True, False])
     model.eval()
     check(perplexity, model, tokens, context_length=4)
@@ -383,8 +412,14 @@ def test_modes(check: Check) -> None:
 
 def _has_modes(check: Check, when: str, model: Dropping, expected: list[bool]) -> None:
     got = [model.training, model.dropout.training, model.frozen.training]
-    call = f"training of the model, its dropout and its frozen part, {when}"
-    check.that(got == expected, call=call, got=str(got), expected=str(expected), proof=got)
+    check.that(got == expected, call=when, got=_modes_in_words(got), expected=_modes_in_words(expected), proof=got)
+
+
+def _modes_in_words(training: list[bool]) -> str:
+    names = ("the model", "its dropout", "its frozen part")
+    return ", ".join(
+        f"{name} in {'training' if on else 'evaluation'}" for name, on in zip(names, training, strict=True)
+    )
 
 
 def test_no_gradients(check: Check) -> None:
@@ -415,11 +450,24 @@ def test_refuses_tokens(check: Check) -> None:
     """A batch, a text without a target, numbers that are no tokens, and logits that do not fit are refused."""
     given = {"context_length": 2}
     check.raises(ValueError, perplexity, halves, torch.zeros(2, 5, dtype=torch.int64), naming="(2, 5)", **given)
-    check.raises(ValueError, perplexity, halves, torch.tensor([1]), naming="1", **given)
-    check.raises(TypeError, perplexity, halves, torch.tensor([0.0, 1.0]), naming="float32", **given)
+    few = "two|2|token|text"
+    check.raises(ValueError, perplexity, halves, torch.tensor([1]), naming=("1", few), **given)
+    check.raises(ValueError, perplexity, halves, torch.tensor([1])[:0], naming=("0", few), **given)
+    for dtype in (torch.float32, torch.bool, torch.complex64):
+        name = str(dtype).removeprefix("torch.")
+        check.raises(TypeError, perplexity, halves, torch.tensor([0, 1, 1]).to(dtype), naming=name, **given)
     check.raises(ValueError, perplexity, halves, torch.tensor([0, 3, 1]), naming="3", **given)
 
     def last_only(tokens: Tensor) -> Tensor:
         return torch.zeros(tokens.shape[0], 3)
 
     check.raises(ValueError, perplexity, last_only, torch.tensor([0, 1, 2]), naming="(1, 3)", **given)
+
+    def one_number(tokens: Tensor) -> Tensor:
+        return torch.zeros(tokens.shape)
+
+    def too_many(tokens: Tensor) -> Tensor:
+        return torch.zeros(tokens.shape[0], tokens.shape[1] + 1, 3)
+
+    check.raises(ValueError, perplexity, one_number, torch.tensor([0, 1, 2]), naming="(1, 2)", **given)
+    check.raises(ValueError, perplexity, too_many, torch.tensor([0, 1, 2]), naming="(1, 3, 3)", **given)
