@@ -54,9 +54,9 @@ def run(session: nox.Session, *arguments: str, **variables: str) -> int:
             continue
 
 
-def tool(session: nox.Session, *arguments: str) -> None:
+def tool(session: nox.Session, *arguments: str, **variables: str) -> None:
     """Run a tool of the environment, as `python -m`; its failure is the session's."""
-    code = run(session, "-m", *arguments)
+    code = run(session, "-m", *arguments, **variables)
     if code:
         session.error(f"{arguments[0]} ended with exit status {code}")
 
@@ -93,7 +93,8 @@ _verb("reset", "The stub again: `nox -s reset -- TASK`; your text is kept in a b
 @nox.session
 def tests(session: nox.Session) -> None:
     """The course proves itself: stubs fail, solutions pass, wrong answers are caught and named."""
-    tool(session, "pytest", "tests/course", *session.posargs)
+    # On a busy machine, threads that wait for each other by spinning keep each other from running.
+    tool(session, "pytest", "tests/course", *session.posargs, OMP_WAIT_POLICY="PASSIVE")
 
 
 @nox.session

@@ -17,6 +17,7 @@ from .pool import Outcome, Pool
 from .verdicts import CheckResult, Kind, TaskResult, Verdict
 
 TIMEOUTS = 6  # after so many checks of a task that took too long, the rest is not tried
+IMPORT = 30.0  # seconds that the import of a task and pytest's start may take at least, on a busy machine
 HURRY = 5  # after the first of them, the limit is this many times shorter (but not under two seconds)
 
 Whose = Callable[[Task], trees.Source]
@@ -266,7 +267,8 @@ class Grader:
     def _job(self, task: Task, sources: Sources, checks: Sequence[str]) -> worker.Job:
         seconds = self.seconds or task.seconds
         scratch = worker.new_scratch()
-        job = worker.Job(self.course, task, self.seed, sources, tuple(checks), seconds, seconds, scratch)
+        starting = self.seconds or max(seconds, IMPORT)
+        job = worker.Job(self.course, task, self.seed, sources, tuple(checks), seconds, starting, scratch)
         return replace(job, threads=self.threads)
 
     def _drive(self, steps: Steps, outcomes: list[Outcome] | None = None) -> None:

@@ -182,11 +182,12 @@ def _steps(
 ) -> Iterator[list[tuple[int, int]]]:
     """Yield at each step the prompts that go on: the number of each, and the token that it gets."""
     text = pad_left(prompts).to(model.wte.weight.device)  # (B, T)
+    padded = bool((text == PADDING).any())  # without padding no mask is needed, and attention is faster
     rows = list(range(len(prompts)))
     caches = model.make_caches(len(rows), text.shape[1] + max_new_tokens) if cached else None
     for _ in range(max_new_tokens):
         unread = text if caches is None else text[:, caches[0].length :]
-        hidden = model.hidden(unread.clamp_min(0), text != PADDING, caches=caches)
+        hidden = model.hidden(unread.clamp_min(0), text != PADDING if padded else None, caches=caches)
         chosen = choose(model.logits(hidden[:, -1]), text)  # (B,): the head is needed for the last position alone
         tokens = chosen.tolist()
         yield [(rows[index], token) for index, token in enumerate(tokens)]

@@ -164,7 +164,7 @@ def test_combined_by_hand(check: Check) -> None:
 
 
 def test_combined_property(check: Check) -> None:
-    """Any number of masks, in any order, broadcast; none at all hides nothing."""
+    """Any number of masks, in any order, broadcast; none at all hides nothing, and a lone one must be boolean too."""
     one, other, third = (
         check.draw.booleans(2, 1, 1, 5),
         check.draw.booleans(4, 5),
@@ -175,16 +175,12 @@ def test_combined_property(check: Check) -> None:
     check(combine_masks, third, None, one, other).equals(everywhere, note="the order does not matter")
     check(combine_masks, None, None).equals(None)
     check(combine_masks).equals(None)
+    check.raises(TypeError, combine_masks, None, torch.tensor([0, 1]), naming="int64")
 
 
 def test_combined_refuses(check: Check) -> None:
     """A mask of numbers is refused by its dtype: 0 and 1, or 0 and -inf?"""
     check.raises(TypeError, combine_masks, _seen(2, 0), torch.ones(2, 2), naming="float32")
-
-
-def test_combined_refuses_the_only_mask(check: Check) -> None:
-    """A mask of whole numbers is refused too, also where there is nothing to combine it with."""
-    check.raises(TypeError, combine_masks, None, torch.tensor([0, 1]), naming="int64")
 
 
 def test_softmax_by_hand(check: Check) -> None:

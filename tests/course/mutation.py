@@ -464,7 +464,7 @@ class _Places(ast.NodeVisitor):
         receiver = function.value
         if isinstance(receiver, ast.Name) and (receiver.id in self._modules or receiver.id == "self"):
             return
-        if function.attr in _DROPPED_METHODS:
+        if function.attr in _DROPPED_METHODS and "device" not in "".join(map(ast.unparse, node.args)):
             self._note("method", node, self._atom(receiver))
         tensor = isinstance(receiver, ast.Name) and self._tensors and receiver.id in self._tensors[-1]
         if tensor and function.attr in _IN_PLACE_METHODS:
