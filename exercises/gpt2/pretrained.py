@@ -18,13 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .configuration import GPT2Config
+from .configuration import PRESETS, GPT2Config
 from .model import GPT2
 
 if TYPE_CHECKING:
     from .tokenizer import BPETokenizer
-
-PUBLISHED = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")  # on the hub, in `openai-community`
 
 _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 
@@ -76,7 +74,8 @@ def load_pretrained(
         device: where the parameters are; the CPU if None.
 
     Returns:
-        The model, in evaluation mode. It holds the numbers itself, and needs the file no longer.
+        The model, in evaluation mode. It holds the numbers itself, in contiguous parameters that require a gradient,
+        and needs the file no longer.
 
     Raises:
         CheckpointError: the message names the file, and, where it is about one tensor, its key.
@@ -89,7 +88,8 @@ def load_pretrained(
             - A key is missing, or is there twice, or is none of the model's: the key.
             - A tensor is not of the shape that the configuration asks for: the key and both shapes, as they are in
               the file; or is not floating: the key and its dtype. Or ``lm_head.weight`` is not ``wte.weight``.
-            - A published model is neither in the cache nor to be had from the hub: its name, and what to do.
+            - A published model is neither in the cache nor to be had from the hub: its name, and that a folder can be
+              given. That is known within seconds: a hub that does not answer is not asked again.
 
     Example:
         >>> model = load_pretrained("gpt2")

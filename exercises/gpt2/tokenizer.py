@@ -5,6 +5,7 @@ text that has no tokens; each further one joins two earlier ones, as a list of *
 section 3.2; on bytes: Radford et al. 2019, section 2.2).
 """
 
+import functools
 import heapq
 import json
 import os
@@ -162,7 +163,7 @@ class BPETokenizer:
         character 256 + n: " the" is "Ġthe". Special tokens stand in `vocab.json` by their names. Both are UTF-8.
 
         Each file is written to another place and then put into its own, so that nobody ever finds half of one, and
-        one that was there is replaced as a whole.
+        one that was there is replaced as a whole. Where that fails, no other file is left in the folder.
 
         Args:
             folder: where to; it is made if it is not there.
@@ -195,9 +196,9 @@ class BPETokenizer:
         """
         raise NotImplementedError("gpt2/tokenizer: BPETokenizer.load")
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: everything but the words that were met."""
-        raise NotImplementedError("gpt2/tokenizer: BPETokenizer.__getstate__")
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What is pickled: how to make it anew, without the words that were met."""
+        raise NotImplementedError("gpt2/tokenizer: BPETokenizer.__reduce__")
 
 
 def train_bpe(

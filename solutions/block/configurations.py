@@ -79,7 +79,7 @@ class BlockConfig:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
         for name in ("embed_dim", "num_heads", "num_kv_heads", "hidden_dim", "window", "eps"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:  # nor is NaN
                 raise ValueError(f"{name} must be above 0, got {value}")
         for whole, part in (("embed_dim", "num_heads"), ("num_heads", "num_kv_heads")):
             size, parts = getattr(self, whole), getattr(self, part)

@@ -18,13 +18,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .configuration import GPT2Config
+from .configuration import PRESETS, GPT2Config
 from .model import GPT2
 
 if TYPE_CHECKING:
     from .tokenizer import BPETokenizer
-
-PUBLISHED = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")  # on the hub, in `openai-community`
 
 _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 # GPT-2's own code multiplies by these from the other side ("Conv1D"): what is stored is the transpose.
@@ -99,7 +97,8 @@ def load_pretrained(
         device: where the parameters are; the CPU if None.
 
     Returns:
-        The model, in evaluation mode. It holds the numbers itself, and needs the file no longer.
+        The model, in evaluation mode. It holds the numbers itself, in contiguous parameters that require a gradient,
+        and needs the file no longer.
 
     Raises:
         CheckpointError: the message names the file, and, where it is about one tensor, its key.
@@ -112,7 +111,8 @@ def load_pretrained(
             - A key is missing, or is there twice, or is none of the model's: the key.
             - A tensor is not of the shape that the configuration asks for: the key and both shapes, as they are in
               the file; or is not floating: the key and its dtype. Or ``lm_head.weight`` is not ``wte.weight``.
-            - A published model is neither in the cache nor to be had from the hub: its name, and what to do.
+            - A published model is neither in the cache nor to be had from the hub: its name, and that a folder can be
+              given. That is known within seconds: a hub that does not answer is not asked again.
 
     Example:
         >>> model = load_pretrained("gpt2")
@@ -180,9 +180,10 @@ def _keys_by_file(folder: Path) -> dict[Path, list[str]]:
     """Where several files hold the weights, which keys are in which, as the index has it."""
     index = folder / _INDEX
     if not index.is_file():
-        pickles = ", ".join(path.name for path in sorted(folder.glob("pytorch_model*.bin")))
-        besides = f", but {pickles}: a pickle may run any code when it is opened, so it is not" if pickles else ""
-        raise CheckpointError(f"{folder}: no {_WEIGHTS}{besides}")
+        there = sorted(path.name for path in folder.iterdir())
+        raise CheckpointError(
+            f"{folder}: no {_WEIGHTS}, only {', '.join(there)}; no pickle is opened, for it may run any code"
+        )
     keys: dict[Path, list[str]] = {}
     try:
         for key, name in json.loads(index.read_bytes())["weight_map"].items():
@@ -216,30 +217,22 @@ def _folder(source: str | Path) -> Path:
     """Where the files are, fetched first if need be."""
     if Path(source).is_dir():
         return Path(source)
-    if str(source) not in PUBLISHED:
-        raise CheckpointError(f"{source}: no such folder, and none of the published models {', '.join(PUBLISHED)}")
+    if str(source) not in PRESETS:
+        raise CheckpointError(f"{source}: no such folder, and none of the published models {', '.join(PRESETS)}")
     import huggingface_hub as hub  # takes a while to import: only who needs it pays for it
 
     repository = f"openai-community/{source}"
     try:
-        return _fetched(repository, local_files_only=True)
-    except OSError:
-        pass  # not in the cache, or not all of it
-    try:
-        # Without an answer within seconds there is no use in a download, which would go on trying for half a minute.
-        hub.HfApi().model_info(repository, timeout=5.0)
-        return _fetched(repository)
+        try:
+            paths = [hub.hf_hub_download(repository, name, local_files_only=True) for name in (_CONFIG, _WEIGHTS)]
+        except FileNotFoundError:
+            # Where nobody answers this fails at once. A download would go on trying for half a minute.
+            hub.get_hf_file_metadata(hub.hf_hub_url(repository, _CONFIG))
+            paths = [hub.hf_hub_download(repository, name) for name in (_CONFIG, _WEIGHTS)]
+        return Path(paths.pop()).parent
     except Exception as error:  # whatever the hub's client raises: its versions differ in what it is built on
         raise CheckpointError(
             f"{source}: neither in the hub's cache, {hub.constants.HF_HUB_CACHE}, nor to be had from the hub "
             f"({type(error).__name__}). With access to the network it is fetched once. Without, copy {_CONFIG} and "
             f"{_WEIGHTS} of https://huggingface.co/{repository} into a folder, and give that folder as the source."
         ) from error
-
-
-def _fetched(repository: str, *, local_files_only: bool = False) -> Path:
-    """The folder of the hub's cache with a model's two files, which are fetched if they are not there."""
-    from huggingface_hub import hf_hub_download
-
-    files = [Path(hf_hub_download(repository, name, local_files_only=local_files_only)) for name in (_CONFIG, _WEIGHTS)]
-    return files[0].parent

@@ -5,6 +5,7 @@ text that has no tokens; each further one joins two earlier ones, as a list of *
 section 3.2; on bytes: Radford et al. 2019, section 2.2).
 """
 
+import functools
 import heapq
 import json
 import os
@@ -31,7 +32,6 @@ _CHARACTERS = {byte: chr(byte) for byte in _PRINTABLE} | {byte: chr(256 + n) for
 _BYTES = {character: byte for byte, character in _CHARACTERS.items()}
 _BYTE_TOKENS = {byte: token for token, byte in enumerate(_CHARACTERS)}
 _FILES = ("vocab.json", "merges.txt")
-_CACHED_WORDS = 1 << 16
 
 
 class BPETokenizer:
@@ -102,10 +102,11 @@ class BPETokenizer:
                 raise ValueError(f"special token {name!r} is a token already")
             self.special_tokens[name] = len(self._bytes)
             self._bytes.append(name.encode("utf-8"))
-        # The longest first, for of two alternatives a regular expression takes the first that matches.
-        names = sorted(self.special_tokens, key=len, reverse=True)
-        self._special = regex.compile(f"({'|'.join(map(regex.escape, names))})") if names else None
-        self._words: dict[str, list[int]] = {}
+        # A name comes before its own beginnings, for of two alternatives a regular expression takes the first that
+        # matches. Without names it is one that nothing matches.
+        names = map(regex.escape, sorted(self.special_tokens, reverse=True))
+        self._special = regex.compile(f"({'|'.join(names) or '(?!)'})")
+        self._tokens_of = functools.lru_cache(maxsize=65536)(self._join)  # texts have no end, memory has
 
     @property
     def vocab_size(self) -> int:
@@ -126,7 +127,7 @@ class BPETokenizer:
         Returns:
             The tokens.
         """
-        if self._special is None or not allowed_special:
+        if not allowed_special:
             return self._encode_ordinary(text)
         tokens: list[int] = []
         for part in self._special.split(text):
@@ -196,9 +197,8 @@ class BPETokenizer:
         Returns:
             The encoding, with the pattern and the special tokens of this tokenizer.
         """
-        ordinary = self._bytes[: len(self._bytes) - len(self.special_tokens)]
-        ranks = {entry: token for token, entry in enumerate(ordinary)}
-        return tiktoken.Encoding(name, pat_str=self.pattern, mergeable_ranks=ranks, special_tokens=self.special_tokens)
+        special = self.special_tokens
+        return tiktoken.Encoding(name, pat_str=self.pattern, mergeable_ranks=self._tokens, special_tokens=special)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the files in which the vocabulary was published, which Hugging Face's libraries open.
@@ -209,7 +209,7 @@ class BPETokenizer:
         character 256 + n: " the" is "Ġthe". Special tokens stand in `vocab.json` by their names. Both are UTF-8.
 
         Each file is written to another place and then put into its own, so that nobody ever finds half of one, and
-        one that was there is replaced as a whole.
+        one that was there is replaced as a whole. Where that fails, no other file is left in the folder.
 
         Args:
             folder: where to; it is made if it is not there.
@@ -224,7 +224,7 @@ class BPETokenizer:
         vocabulary = {_written(entry): token for entry, token in self._tokens.items()} | self.special_tokens
         lines = [f"#version: 0.2 - {len(self.merges)} merges"]
         lines += [f"{_written(left)} {_written(right)}" for left, right in self.merges]
-        _write(folder / "vocab.json", json.dumps(vocabulary, ensure_ascii=False))
+        _write(folder / "vocab.json", json.dumps(vocabulary))
         _write(folder / "merges.txt", "\n".join(lines) + "\n")
 
     @classmethod
@@ -260,39 +260,36 @@ class BPETokenizer:
                 raise ValueError(f"{merges} has no merge for {_written(entry)!r} of {vocabulary.name}: cut off?")
         return cls(pairs, special_tokens=special)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: everything but the words that were met."""
-        return self.__dict__ | {"_words": {}}
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What is pickled: how to make it anew, without the words that were met."""
+        make = functools.partial(BPETokenizer, special_tokens=tuple(self.special_tokens), pattern=self.pattern)
+        return make, (self.merges,)
 
     def _encode_ordinary(self, text: str) -> list[int]:
         tokens: list[int] = []
         for match in self._matches.finditer(text):
-            word = match.group()
-            found = self._words.get(word)
-            if found is None:
-                if len(self._words) >= _CACHED_WORDS:  # texts have no end, memory has
-                    self._words.clear()
-                found = self._words[word] = self._join(word.encode("utf-8"))
-            tokens += found
+            tokens += self._tokens_of(match.group())
         return tokens
 
-    def _join(self, word: bytes) -> list[int]:
+    def _join(self, word: str) -> list[int]:
         """Do all merges of a word, in n log n for n bytes: a heap has the pairs that may be joined."""
-        tokens = [_BYTE_TOKENS[byte] for byte in word]
-        before, after = list(range(-1, len(word) - 1)), list(range(1, len(word) + 1))  # neighbours, past the joined
+        tokens = [_BYTE_TOKENS[byte] for byte in word.encode("utf-8")]
+        # The neighbours of each place, past what has been joined.
+        before = [place - 1 for place, _ in enumerate(tokens)]
+        after = [place + 1 for place, _ in enumerate(tokens)]
         heap = [(self._joined[pair], place) for place, pair in enumerate(pairwise(tokens)) if pair in self._joined]
         heapq.heapify(heap)
         while heap:
             token, place = heapq.heappop(heap)
             gone = after[place]
-            if gone == len(word) or self._joined.get((tokens[place], tokens[gone])) != token:
+            if gone == len(tokens) or self._joined.get((tokens[place], tokens[gone])) != token:
                 continue  # one of the two has been joined with another since
             tokens[place], tokens[gone] = token, -1
             after[place] = after[gone]
-            if after[gone] < len(word):
+            if after[gone] < len(tokens):
                 before[after[gone]] = place
-            for left in (before[place], place):
-                if left >= 0 and after[left] < len(word):
+            for left in (before[place], place):  # -1, before the first, is the last to Python: nothing follows it
+                if after[left] < len(tokens):
                     joined = self._joined.get((tokens[left], tokens[after[left]]))
                     if joined is not None:
                         heapq.heappush(heap, (joined, left))
@@ -384,9 +381,9 @@ def _published(name: str) -> Path:
             paths = [hf_hub_download(repository, file, local_files_only=True) for file in _FILES]
         except FileNotFoundError:
             # Where nobody answers this fails at once. A download would ask five times more, and wait longer each time.
-            get_hf_file_metadata(hf_hub_url(repository, _FILES[0]), timeout=5)
+            get_hf_file_metadata(hf_hub_url(repository, "vocab.json"))
             paths = [hf_hub_download(repository, file) for file in _FILES]
-        return Path(paths[0]).parent
+        return Path(paths.pop()).parent
     except (OSError, HTTPError) as error:
         raise FileNotFoundError(
             f"{' and '.join(_FILES)} of {name} are not on this machine and could not be fetched; get them elsewhere "
@@ -451,15 +448,15 @@ def _written(entry: bytes) -> str:
 
 def _meant(text: str) -> bytes:
     """The bytes that are written so in the published files; none where a character is no byte's."""
-    return bytes(_BYTES[character] for character in text) if _BYTES.keys() >= set(text) else b""
+    return bytes(_BYTES[each] for each in text) if all(each in _BYTES for each in text) else b""
 
 
 def _write(path: Path, text: str) -> None:
     """Write a file whole or not at all: under another name first, then put into its place."""
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(text.encode("utf-8"))
             file.flush()
             os.fsync(file.fileno())  # else a machine that goes down may leave the name in place and nothing in it
         partial.replace(path)
@@ -476,15 +473,14 @@ def _read(path: Path) -> str:
 
 def _read_merges(path: Path) -> tuple[list[tuple[bytes, bytes]], bool]:
     """The merges, and whether the first line says that they are all."""
-    lines = _read(path).removesuffix("\n").split("\n")
-    start = 1 if lines[0].startswith("#version") else 0
+    header, *lines = _read(path).removesuffix("\n").split("\n")
     merges = []
-    for number, line in enumerate(lines[start:], start + 1):
+    for number, line in enumerate(lines, 2):
         parts = [_meant(part) for part in line.split(" ")]
         if len(parts) != 2 or not all(parts):
             raise ValueError(f"{path}, line {number}: no merge of two parts: {line!r}")
         merges.append((parts[0], parts[1]))
-    promised = regex.search(r"(\d+) merges$", lines[0]) if start else None
+    promised = regex.search(r"(\d+) merges$", header)
     if promised and int(promised[1]) != len(merges):
         raise ValueError(f"{path}: {len(merges)} merges, but its first line says {promised[1]}: cut off?")
     return merges, promised is not None

@@ -10,13 +10,20 @@ import os
 import pickle
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import httpx2
+import huggingface_hub
 import safetensors
 import safetensors.torch
 import torch
+from huggingface_hub import constants
+from huggingface_hub.utils._http import default_client_factory
 from torch import Tensor, nn
 
 from checkpoints.checks import Answer, Check, Draw, Workload
@@ -142,11 +149,18 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "the published model in the place of the folder of that name",
-        ("if Path(source).is_dir():", "if str(source) not in PUBLISHED and Path(source).is_dir():"),
+        ("if Path(source).is_dir():", "if str(source) not in PRESETS and Path(source).is_dir():"),
     ),
     Misconception(
         "a published model asked of the network although it is in the cache",
-        ("return _fetched(repository, local_files_only=True)", "raise OSError"),
+        (
+            "paths = [hub.hf_hub_download(repository, name, local_files_only=True) for name in (_CONFIG, _WEIGHTS)]",
+            "raise FileNotFoundError",
+        ),
+    ),
+    Misconception(
+        "a hub that does not answer asked again and again",
+        ("hub.get_hf_file_metadata(hub.hf_hub_url(repository, _CONFIG))", "pass"),
     ),
 ]
 
@@ -216,7 +230,7 @@ def _save(check: Check, model: Any, folder: Path) -> Answer:
 
 def _gives(check: Check, model: Answer, tokens: Tensor, expected: Tensor) -> None:
     """A model that was loaded gives these logits."""
-    check.run(f"{model.call}(tokens)", lambda: model.value(tokens)).equals(expected)
+    check.run(f"{model.call}(tokens)", lambda: model.value(tokens)).equals(expected, note="as transformers gives")
 
 
 def _embedding(check: Check, source: str | Path) -> Answer:
@@ -260,7 +274,7 @@ def test_what_is_in_the_folder(check: Check) -> None:
     more = [key for key in more if key.removeprefix("transformer.") not in keys or key in keys]
     saved.satisfies(
         not less and not more,
-        got=f"without {', '.join(less[:2]) or 'none of them'}, and with {', '.join(more[:2]) or 'none besides'}",
+        got=" and ".join([*[f"without {key}" for key in less[:2]], *[f"with {key}" for key in more[:2]]]),
         expected=f"{len(keys)} keys, the model's own behind 'transformer.', without the head's",
     )
     weights = dict(model.named_parameters())
@@ -344,12 +358,14 @@ def test_round_trip(check: Check) -> None:
         loaded.satisfies(loaded.value.config == model.config, got="another configuration", expected="the model's")
         for call, other in (("the model that was saved", model), (loaded.call, loaded.value)):
             weights = dict(other.named_parameters())
+            less, more = sorted(set(before) - set(weights)), sorted(set(weights) - set(before))
+            parts = [*[f"without {name}" for name in less[:2]], *[f"with {name}" for name in more[:2]]]
             loaded.satisfies(
-                set(weights) == set(before), got=f"{len(weights)} parameters", expected=f"the model's {len(before)}"
+                not parts, got=" and ".join(parts), expected=f"the {len(before)} parameters that were saved"
             )
             for name, entry in weights.items():
                 kept = check.run(f"{name} of {call}", entry.detach)
-                kept.equals(before.get(name, kept.value), rtol=0.0, atol=0.0)
+                kept.equals(before.get(name, kept.value), rtol=0.0, atol=0.0)  # a copy: nothing is computed
                 if check.verdicts:  # the others would say the same
                     return
 
@@ -505,6 +521,14 @@ def test_wrong_tensors(check: Check) -> None:
     refused("the-embedding-twice", {"wte.weight": wte.clone()}, file, "wte.weight")
     refused("whole-numbers", {"transformer.ln_f.bias": torch.zeros(8, dtype=torch.int8)}, file, "ln_f.bias", "int8")
     refused("a-head-of-its-own", {"lm_head.weight": wte + 1e-3}, "lm_head.weight", "wte.weight")
+    nearly = wte.clone()
+    nearly[-1, -1] += 1e-6
+    refused("a-head-that-is-nearly-the-embedding", {"lm_head.weight": nearly}, "lm_head.weight", "wte.weight")
+    for what, head in (("half", wte[:7].clone()), ("flat", wte.flatten().clone())):
+        refused(f"a-head-that-is-{what}-the-embedding", {"lm_head.weight": head}, file, "lm_head.weight")
+    refused(
+        "complex-numbers", {"transformer.ln_f.bias": torch.zeros(8, dtype=torch.complex64)}, "ln_f.bias", "complex64"
+    )
 
 
 class _Trap:
@@ -586,8 +610,8 @@ def _small_disk(limit: int) -> Iterator[bool]:
 def test_saving_again(check: Check) -> None:
     """The new files take the place of the old ones; where the disk is full in the midst of it, the old ones stay."""
     folder = check.folder / "model"
-    for model in (_model(check), _model(check)):
-        _ = _save(check, model, folder).value
+    for model, source in ((_model(check), folder), (_model(check), str(folder))):
+        _ = check.run("save_pretrained(model, folder)", partial(save_pretrained, model, source)).value
         _embedding(check, folder).equals(model.wte.weight.detach())
     old = (folder / "model.safetensors").read_bytes()
     large = _model(check, vocab_size=40_000)  # 1.28 MB
@@ -616,7 +640,7 @@ def test_saving_again(check: Check) -> None:
 def _no_other_files(check: Check, call: str, folder: Path) -> None:
     """How an unfinished file is called is the writer's choice, and no part of the answer."""
     more = len({path.name for path in folder.iterdir()} - {"config.json", "model.safetensors"})
-    check.that(not more, call=call, got=f"{more} files more in the folder", expected="the two files and no other")
+    check.that(not more, call=call, got=f"{more} unfinished or other files left there", expected="none")
 
 
 def test_tokenizer(check: Check) -> None:
@@ -633,7 +657,7 @@ def test_tokenizer(check: Check) -> None:
     answer = check.mutating(save_pretrained, model, check.folder, tokenizer=tokenizer)
     answer.satisfies(
         tokenizer.folders == [check.folder],
-        got=f"tokenizer.save called {len(tokenizer.folders)} times, or with another folder",
+        got=f"tokenizer.save called {len(tokenizer.folders)} times, {tokenizer.folders.count(check.folder)} with the folder",
         expected="tokenizer.save(folder), once",
     )
 
@@ -641,17 +665,58 @@ def test_tokenizer(check: Check) -> None:
 @contextlib.contextmanager
 def _offline(cache: Path) -> Iterator[None]:
     """No network, and the hub's cache in a folder of the check."""
-    from huggingface_hub import constants
-
-    changes = {"HF_HUB_OFFLINE": True, "HF_HUB_CACHE": str(cache)}
-    saved = {name: getattr(constants, name) for name in changes}
-    for name, value in changes.items():
-        setattr(constants, name, value)
-    try:
+    with patch.object(constants, "HF_HUB_OFFLINE", True), patch.object(constants, "HF_HUB_CACHE", str(cache)):
         yield
+
+
+@contextlib.contextmanager
+def _hub(cache: Path, answer: Callable[[httpx2.Request], httpx2.Response]) -> Iterator[list[float]]:
+    """A hub that answers so, and the hub's cache in a folder of the check; gives the pauses that are made."""
+    pauses: list[float] = []
+    make = partial(httpx2.Client, transport=httpx2.MockTransport(answer), follow_redirects=True)
+    huggingface_hub.set_client_factory(make)
+    try:
+        with (
+            patch.object(constants, "HF_HUB_OFFLINE", False),
+            patch.object(constants, "HF_HUB_CACHE", str(cache)),
+            patch.object(time, "sleep", pauses.append),
+        ):
+            yield pauses
     finally:
-        for name, value in saved.items():
-            setattr(constants, name, value)
+        huggingface_hub.set_client_factory(default_client_factory)
+
+
+def test_fetched(check: Check) -> None:
+    """What is not in the cache is fetched from the hub; where that does not answer, the error comes at once."""
+    folder, contents = _published(check)
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        name = request.url.path.rpartition("/")[2]
+        if request.url.path == f"/openai-community/gpt2-large/resolve/main/{name}" and (folder / name).is_file():
+            headers = {"ETag": f'"{name}"', "X-Repo-Commit": "1" * 40}
+            return httpx2.Response(200, headers=headers, content=(folder / name).read_bytes())
+        if request.url.path.startswith("/api/models/openai-community/gpt2-large"):
+            return httpx2.Response(200, json={"id": "openai-community/gpt2-large", "sha": "1" * 40, "siblings": []})
+        return httpx2.Response(404, headers={"X-Error-Code": "RepoNotFound"})
+
+    def silence(request: httpx2.Request) -> httpx2.Response:
+        raise httpx2.ConnectError("no network in this check", request=request)
+
+    cache = check.folder / "cache"
+    with _hub(cache, answer):
+        _embedding(check, "gpt2-large").equals(contents["transformer.wte.weight"], note="from the hub")
+        check.raises(CheckpointError, load_pretrained, "gpt2-medium", naming=("gpt2-medium", "folder"))
+    with _hub(cache, silence) as pauses:
+        _embedding(check, "gpt2-large").equals(contents["transformer.wte.weight"], note="fetched before")
+        pauses.clear()
+        check.raises(CheckpointError, load_pretrained, "gpt2", naming=("gpt2", "folder"))
+        check.that(
+            sum(pauses) <= 10,
+            call="load_pretrained('gpt2') without a network",
+            got=f"{len(pauses)} pauses of {sum(pauses):.0f} seconds in all before the error",
+            expected="an error within seconds",
+            proof="paused",
+        )
 
 
 def test_published_models(check: Check) -> None:
