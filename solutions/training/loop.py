@@ -187,7 +187,7 @@ class Trainer:
             FloatingPointError: the loss or the gradient is not finite. The message names the step, by its number from
                 1; neither the weights nor the optimizers have been changed by it, and it does not count.
             KeyboardInterrupt: Ctrl-C; a checkpoint has been saved.
-            ValueError: there are no batches, or all targets of a step are `IGNORED`.
+            ValueError: there are no batches; or all targets of a step are `IGNORED`, and the message names it likewise.
         """
         self.model.train()
         self._throughput.reset()
