@@ -66,7 +66,7 @@ class Progress:
     learning_rate: float  # with which this step was made, of the first optimizer's first group
     gradient_norm: float  # of all parameters together, before it was cut back
     tokens: int  # targets that have been trained on, in all steps
-    tokens_per_second: float  # of the last steps, as `training/metrics`' Throughput measures it
+    tokens_per_second: float  # of the last steps since an evaluation or a checkpoint, by `training/metrics`' Throughput
     seconds: float  # spent on all steps, without evaluations and checkpoints
     validation_loss: float | None  # of an evaluation after this step
 
@@ -267,9 +267,11 @@ class Trainer:
             if self.rank == 0:
                 for listener in self.listeners:
                     listener(told)
-        if self.time_for(self.config.checkpoint_every):
+        if evaluated:
+            self.throughput.reset()
+        if self.store is not None and self.time_for(self.config.checkpoint_every):
             self.save()
-        self.throughput.reset() if evaluated else None
+            self.throughput.reset()
 
     def evaluate(self):
         if self.validation is None:

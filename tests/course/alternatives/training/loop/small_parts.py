@@ -73,7 +73,7 @@ class Progress:
     learning_rate: float  # with which this step was made, of the first optimizer's first group
     gradient_norm: float  # of all parameters together, before it was cut back
     tokens: int  # targets that have been trained on, in all steps
-    tokens_per_second: float  # of the last steps, as `training/metrics`' Throughput measures it
+    tokens_per_second: float  # of the last steps since an evaluation or a checkpoint, by `training/metrics`' Throughput
     seconds: float  # spent on all steps, without evaluations and checkpoints
     validation_loss: float | None  # of an evaluation after this step
 
@@ -222,13 +222,15 @@ class Trainer:
         if not targets:
             raise ValueError(f"{where} teaches nothing: all its targets are ignored")
         loss = self.gradient(shares, targets)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"{where} has a loss of {loss:g}")
         for optimizer in self.optimizers:
             self.scaler.unscale_(optimizer)
         limit = self.config.max_gradient_norm
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if not math.isfinite(loss) or not (norm.isfinite() or self.scaler.is_enabled()):
-            raise FloatingPointError(f"{where} went wrong: loss {loss:g}, gradient {norm.item():g}")
+        if not (norm.isfinite() or self.scaler.is_enabled()):
+            raise FloatingPointError(f"{where} has a gradient of norm {norm.item():g}")
         if limit is not None:
             scale = torch.clamp(limit / (norm + 1e-12), max=1.0)
             for gradient in gradients:
@@ -276,8 +278,9 @@ class Trainer:
             self.told.append(Progress(self.step, loss, rate, norm, self.counts["tokens"], speed, seconds, held_out))
             for listener in self.listeners:
                 listener(self.told[-1])
-        if self.due("checkpoint_every"):
+        if self.store and self.due("checkpoint_every"):
             self.save()
+            self.speed.reset()
 
     def evaluate(self) -> float:
         if self.validation is None:
