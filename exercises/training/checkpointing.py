@@ -5,7 +5,6 @@ be there, and what goes on from it must be the run that would have been, number 
 written beside its place and renamed into it; for the second, the state of the random generators is kept with the rest.
 """
 
-import contextlib
 import math
 import os
 import random
@@ -32,7 +31,7 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     Args:
         path: the file; its folder is made if it is not there.
         state: tensors, numbers, texts, bytes, booleans, None and torch dtypes, in dictionaries, lists, tuples and sets
-            of such: what `load_state` reads without running code.
+            of such: what `load_state` reads without running code. A tensor under two names stays one.
 
     Raises:
         TypeError: there is something else in the state. The message names its place, as in ``state['history'][2]``,
@@ -142,7 +141,8 @@ class CheckpointStore:
     def load_latest(self) -> dict[str, Any] | None:
         """Read the checkpoint of the greatest step that can be read.
 
-        One that is damaged is left where it is and counts no longer, for this store; a UserWarning names it.
+        One that is damaged is left where it is and counts no longer, for this store, until it is saved anew; a
+        UserWarning names it.
 
         Returns:
             The state; None where there is none that can be read.

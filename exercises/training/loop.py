@@ -56,6 +56,8 @@ class TrainingConfig:
         checkpoint_every: likewise, for a checkpoint.
         log_every: likewise, for a `Progress`; there is one after the last step and after each evaluation, too.
         autocast: dtype to which autocast turns what bears it, bfloat16 or float16; everything stays as it is if None.
+            With float16 gradients are scaled (`torch.amp.GradScaler`), lest they vanish, and a step whose scaled
+            gradient overflows is left out: it counts, and changes no weight.
 
     Raises:
         ValueError: a number is below 1 (`max_gradient_norm`: not above 0), or `autocast` is another dtype; the message
@@ -83,7 +85,7 @@ class Progress:
     learning_rate: float  # with which this step was made, of the first optimizer's first group
     gradient_norm: float  # of all parameters together, before it was cut back
     tokens: int  # targets that have been trained on, in all steps
-    tokens_per_second: float  # of the last steps, as `training/metrics`' Throughput measures it
+    tokens_per_second: float  # of the last steps since an evaluation or a checkpoint, by `training/metrics`' Throughput
     seconds: float  # spent on all steps, without evaluations and checkpoints
     validation_loss: float | None  # of an evaluation after this step
 
@@ -109,8 +111,9 @@ class Trainer:
 
     Under `torchrun`, where the variable WORLD_SIZE is above 1, the processes make each step together, by
     `torch.distributed` and `DistributedDataParallel`, which the constructor sets up. All of them are given the same
-    batches; each takes the rows ``rank::world_size`` of every micro-batch. Gradient, loss and `Progress` are those of
-    one process. Only rank 0 saves and calls `listeners`; `save`, `state_dict` and `evaluate` are to be called in all.
+    batches; each takes the rows ``rank::world_size`` of every micro-batch, and has random numbers of its own, which
+    come back with `resume`. Gradient, loss and `Progress` are those of one process. Only rank 0 saves and calls
+    `listeners`; `save`, `state_dict` and `evaluate` are to be called in all.
 
     Args:
         model: of tokens (B, T) to logits (B, T, V). It stays where it is, and batches are brought to it; under
@@ -154,7 +157,9 @@ class Trainer:
         raise NotImplementedError("training/loop: Trainer.__init__")
 
     def train(self) -> list[Progress]:
-        """Make all steps that are left.
+        """Make all steps that are left, with the model in training mode.
+
+        After an error it may be called again: the step that was broken off is made anew, from its first batch.
 
         Returns:
             What was told of all steps, also of those before a `resume`.
@@ -163,7 +168,7 @@ class Trainer:
             FloatingPointError: the loss or the gradient is not finite. The message names the step, by its number from
                 1; neither the weights nor the optimizers have been changed by it, and it does not count.
             KeyboardInterrupt: Ctrl-C; a checkpoint has been saved.
-            ValueError: there are no batches, or all targets of a step are `IGNORED`.
+            ValueError: there are no batches; or all targets of a step are `IGNORED`, and the message names it likewise.
         """
         raise NotImplementedError("training/loop: Trainer.train")
 

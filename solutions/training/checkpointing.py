@@ -5,7 +5,6 @@ be there, and what goes on from it must be the run that would have been, number 
 written beside its place and renamed into it; for the second, the state of the random generators is kept with the rest.
 """
 
-import contextlib
 import math
 import os
 import random
@@ -35,7 +34,7 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     Args:
         path: the file; its folder is made if it is not there.
         state: tensors, numbers, texts, bytes, booleans, None and torch dtypes, in dictionaries, lists, tuples and sets
-            of such: what `load_state` reads without running code.
+            of such: what `load_state` reads without running code. A tensor under two names stays one.
 
     Raises:
         TypeError: there is something else in the state. The message names its place, as in ``state['history'][2]``,
@@ -58,10 +57,8 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
             os.fsync(file.fileno())  # else the name could reach the disk before what it names
         os.replace(temporary, path)  # noqa: PTH105  (the call that the course speaks of)
     except BaseException:  # also of Ctrl-C
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
+        Path(temporary).unlink()
         raise
-    _sync_folder(path.parent)
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -82,15 +79,13 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         with zipfile.ZipFile(path) as archive:  # torch writes checksums, but does not look at them again
-            damaged = archive.testzip()
-        if damaged is None:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            if damaged := archive.testzip():
+                raise zipfile.BadZipFile(f"{damaged} does not agree with its checksum")
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # of a damaged file torch and pickle raise errors of any kind
         raise ValueError(f"{path}: no checkpoint that can be read: {error}") from error
-    if damaged is not None:
-        raise ValueError(f"{path}: damaged: {damaged} does not agree with its checksum")
     if not isinstance(state, dict):
         raise ValueError(f"{path}: no checkpoint: it holds a {type(state).__name__}, not a dictionary")
     return state
@@ -115,7 +110,7 @@ def random_state() -> dict[str, Any]:
         "python": random.getstate(),
         # Its 624 numbers are an array, which is not among what is read back without running code.
         "numpy": numpys | {"state": numpys["state"] | {"key": numpys["state"]["key"].tolist()}},
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all(),
     }
 
 
@@ -127,9 +122,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     """
     torch.set_rng_state(state["torch"])
     random.setstate(state["python"])
-    numpys = state["numpy"]
-    key = numpy.array(numpys["state"]["key"], dtype=numpy.uint32)
-    numpy.random.set_state(numpys | {"state": numpys["state"] | {"key": key}})
+    numpy.random.set_state(state["numpy"])
     for device, generator in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(generator, device)
 
@@ -187,7 +180,7 @@ class CheckpointStore:
         kept = {path, self.best(), *list(files)[-self.keep_last :]}
         for other, (of_step, _) in files.items():
             if other not in kept or (of_step == step and other != path):
-                other.unlink(missing_ok=True)
+                other.unlink()
         return path
 
     def latest(self) -> Path | None:
@@ -202,7 +195,8 @@ class CheckpointStore:
     def load_latest(self) -> dict[str, Any] | None:
         """Read the checkpoint of the greatest step that can be read.
 
-        One that is damaged is left where it is and counts no longer, for this store; a UserWarning names it.
+        One that is damaged is left where it is and counts no longer, for this store, until it is saved anew; a
+        UserWarning names it.
 
         Returns:
             The state; None where there is none that can be read.
@@ -235,14 +229,3 @@ def _refuse_objects(place: str, value: Any) -> None:
             _refuse_objects(f"{place}[{index}]", entry)
     elif type(value) not in _PLAIN:  # by its very type: a numpy.float64 is a float, but is pickled as numpy's
         raise TypeError(f"{place} is a {type(value).__name__}, which could not be read back")
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the renaming itself down to the disk, where the system can."""
-    if os.name == "nt":
-        return  # Windows opens no folders, and keeps their entries safe itself
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -56,6 +56,8 @@ class TrainingConfig:
         checkpoint_every: likewise, for a checkpoint.
         log_every: likewise, for a `Progress`; there is one after the last step and after each evaluation, too.
         autocast: dtype to which autocast turns what bears it, bfloat16 or float16; everything stays as it is if None.
+            With float16 gradients are scaled (`torch.amp.GradScaler`), lest they vanish, and a step whose scaled
+            gradient overflows is left out: it counts, and changes no weight.
 
     Raises:
         ValueError: a number is below 1 (`max_gradient_norm`: not above 0), or `autocast` is another dtype; the message
@@ -90,7 +92,7 @@ class Progress:
     learning_rate: float  # with which this step was made, of the first optimizer's first group
     gradient_norm: float  # of all parameters together, before it was cut back
     tokens: int  # targets that have been trained on, in all steps
-    tokens_per_second: float  # of the last steps, as `training/metrics`' Throughput measures it
+    tokens_per_second: float  # of the last steps since an evaluation or a checkpoint, by `training/metrics`' Throughput
     seconds: float  # spent on all steps, without evaluations and checkpoints
     validation_loss: float | None  # of an evaluation after this step
 
@@ -116,8 +118,9 @@ class Trainer:
 
     Under `torchrun`, where the variable WORLD_SIZE is above 1, the processes make each step together, by
     `torch.distributed` and `DistributedDataParallel`, which the constructor sets up. All of them are given the same
-    batches; each takes the rows ``rank::world_size`` of every micro-batch. Gradient, loss and `Progress` are those of
-    one process. Only rank 0 saves and calls `listeners`; `save`, `state_dict` and `evaluate` are to be called in all.
+    batches; each takes the rows ``rank::world_size`` of every micro-batch, and has random numbers of its own, which
+    come back with `resume`. Gradient, loss and `Progress` are those of one process. Only rank 0 saves and calls
+    `listeners`; `save`, `state_dict` and `evaluate` are to be called in all.
 
     Args:
         model: of tokens (B, T) to logits (B, T, V). It stays where it is, and batches are brought to it; under
@@ -178,7 +181,9 @@ class Trainer:
         self._scaler = torch.amp.GradScaler(self._ranks.device.type, enabled=half)
 
     def train(self) -> list[Progress]:
-        """Make all steps that are left.
+        """Make all steps that are left, with the model in training mode.
+
+        After an error it may be called again: the step that was broken off is made anew, from its first batch.
 
         Returns:
             What was told of all steps, also of those before a `resume`.
@@ -187,7 +192,7 @@ class Trainer:
             FloatingPointError: the loss or the gradient is not finite. The message names the step, by its number from
                 1; neither the weights nor the optimizers have been changed by it, and it does not count.
             KeyboardInterrupt: Ctrl-C; a checkpoint has been saved.
-            ValueError: there are no batches, or all targets of a step are `IGNORED`.
+            ValueError: there are no batches; or all targets of a step are `IGNORED`, and the message names it likewise.
         """
         self.model.train()
         self._throughput.reset()
@@ -317,7 +322,7 @@ class Trainer:
 
     def _accumulate(self, shares: Sequence[Batch], total: int) -> float:
         """Add up the gradient over this process's shares; returns the sum of their losses, in nats."""
-        self.model.zero_grad(set_to_none=True)
+        self.model.zero_grad()
         nats: Tensor | float = 0.0
         for number, (inputs, targets) in enumerate(shares):
             # Processes average their gradients when the last micro-batch has been added, and not before.
@@ -451,12 +456,11 @@ class _Ranks:
             torch.cuda.set_device(self.device)
             model.to(self.device)
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if self.device.type == "cuda" else "gloo")
+            dist.init_process_group()
             atexit.register(dist.destroy_process_group)
         self.rank = dist.get_rank()
-        if self.rank > 0:
-            torch.manual_seed(torch.initial_seed() + self.rank)  # else all would drop the same entries
-        self.replica = DistributedDataParallel(model, [self.device] if self.device.type == "cuda" else None)
+        torch.manual_seed(torch.initial_seed() + self.rank)  # else all would drop the same entries
+        self.replica = DistributedDataParallel(model)
 
     def share(self, batch: Batch) -> Batch:
         """This process's rows of a batch, on its device."""
@@ -501,7 +505,7 @@ def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
         noted.set()
         signal.signal(signal.SIGINT, before)  # the second one shall not be noted, but obeyed
 
-    before = signal.signal(signal.SIGINT, note) or signal.default_int_handler
+    before = signal.signal(signal.SIGINT, note)
     try:
         yield noted.is_set
     finally:

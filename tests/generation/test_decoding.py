@@ -610,7 +610,7 @@ def test_stream_leaves_no_trace(check: Check) -> None:
 
 
 def test_mode(check: Check) -> None:
-    """The model writes without dropout and without a graph; afterwards its modules are as before, also after an error.
+    """It writes without dropout and without a graph; afterwards its modules are as before, also after an error.
 
     One of its blocks has been put into evaluation by itself, the others are in training.
     """

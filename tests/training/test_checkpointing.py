@@ -8,6 +8,7 @@ import contextlib
 import io
 import math
 import multiprocessing
+import os
 import pickle
 import random
 import signal
@@ -63,11 +64,11 @@ MISCONCEPTIONS = [
         "an error while writing that nobody hears of",
         (
             """
-                    Path(temporary).unlink()
+                Path(temporary).unlink()
                 raise
             """,
             """
-                    Path(temporary).unlink()
+                Path(temporary).unlink()
                 return
             """,
         ),
@@ -96,23 +97,22 @@ MISCONCEPTIONS = [
         (
             """
             with zipfile.ZipFile(path) as archive:  # torch writes checksums, but does not look at them again
-                damaged = archive.testzip()
-            if damaged is None:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                if damaged := archive.testzip():
+                    raise zipfile.BadZipFile(f"{damaged} does not agree with its checksum")
+            state = torch.load(path, map_location="cpu", weights_only=True)
             """,
             """
-            damaged = None
             if zipfile.is_zipfile(path):
                 with zipfile.ZipFile(path) as archive:
-                    damaged = archive.testzip()
-            if damaged is None:
-                state = torch.load(path, map_location="cpu", weights_only=zipfile.is_zipfile(path))
+                    if damaged := archive.testzip():
+                        raise zipfile.BadZipFile(f"{damaged} does not agree with its checksum")
+            state = torch.load(path, map_location="cpu", weights_only=zipfile.is_zipfile(path))
             """,
         ),
     ),
     Misconception(
         "checksums that nobody looks at: a byte that has changed becomes a weight that has",
-        ("damaged = archive.testzip()", "damaged = None"),
+        ("if damaged := archive.testzip():", "if damaged := None:"),
     ),
     Misconception(
         "torch's own errors for a damaged file, which do not name it",
@@ -128,7 +128,7 @@ MISCONCEPTIONS = [
     Misconception("random_state without Python's generator", ('random.setstate(state["python"])', "pass")),
     Misconception(
         "random_state without numpy's generator",
-        ('numpy.random.set_state(numpys | {"state": numpys["state"] | {"key": key}})', "pass"),
+        ('numpy.random.set_state(state["numpy"])', "pass"),
     ),
     Misconception("random_state without torch's generator", ('torch.set_rng_state(state["torch"])', "pass")),
     Misconception(
@@ -137,7 +137,10 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "numpy's 624 numbers without the place among them",
-        ('numpys | {"state": numpys["state"] | {"key": key}}', 'numpys | {"state": {"key": key, "pos": 0}}'),
+        (
+            'numpys["state"] | {"key": numpys["state"]["key"].tolist()}',
+            '{"key": numpys["state"]["key"].tolist(), "pos": 0}',
+        ),
     ),
     Misconception(
         "numpy's array in the random state, which cannot be read back",
@@ -235,6 +238,10 @@ def _state(draw: Draw) -> dict[str, Any]:
         "raw": b"\x00\xff",
         "none": None,
         "flag": True,
+        "numbers": {1, 2},
+        "dtype": torch.float16,
+        "parameter": nn.Parameter(draw.normal(2)),
+        "ordered": OrderedDict(b=2, a=1),
         "nested": {0: {"exp_avg": draw.normal(2)}, 1: {"exp_avg": draw.normal(2)}},
         "betas": (0.9, 0.999),
         "list": [1, "two", (3, [4.0])],
@@ -261,12 +268,17 @@ def _small_files() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+def _large_state() -> dict[str, Tensor]:
+    """4 MB. No number of it is computed: with several threads, a forked process could wait for its parent's for ever."""
+    return {"weight": torch.frombuffer(bytearray(1 << 22), dtype=torch.float32)}
+
+
 def _save_and_be_killed(path: str) -> None:
     """Save 4 MB where files may have 64 KiB: the system ends this process, in the middle of the file."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python has it ignored
     with _small_files():
-        save_state(path, {"weight": torch.ones(1 << 20)})
+        save_state(path, _large_state())
 
 
 def test_by_hand(check: Check) -> None:
@@ -315,13 +327,14 @@ def test_disk_full(check: Check) -> None:
     def fill() -> str:
         with _small_files():
             try:
-                save_state(path, {"weight": torch.ones(1 << 20)})
+                save_state(path, _large_state())
             except Exception:
                 return "an error"
         return "no error"
 
     check.run("save_state of 4 MB over it, where the disk has 64 KiB", fill).equals("an error")
-    check.run("what is in the file then", lambda: _as_read(path)).equals(old)
+    found = check.run("what is in state.pt after the saving that failed", lambda: _as_read(path))
+    found.equals(old, note="the old state, whole")
     left = check.run("how many files are in the folder then", lambda: len(list(check.folder.iterdir())))
     left.equals(1, note="a temporary file is removed")
 
@@ -349,14 +362,33 @@ def test_killed_in_mid_write(check: Check) -> None:
     ended.satisfies(
         ended.value == -signal.SIGXFSZ, got=f"exit code {ended.value}", expected="killed while it wrote a file"
     )
-    check.run("what is in the file then", lambda: _as_read(path)).equals(old)
+    found = check.run("what is in state.pt after the process was killed", lambda: _as_read(path))
+    found.equals(old, note="the old state, whole")
+
+
+def test_temporary_file(check: Check) -> None:
+    """The temporary file is made in the folder of the file, also where the system's own folder is another disk."""
+    path, elsewhere = check.folder / "state.pt", check.folder / "another-disk"
+
+    def save() -> str:
+        with mock.patch("tempfile.tempdir", str(elsewhere)):  # it is not there: to write into it is an error
+            try:
+                save_state(path, {"step": 1})
+            except OSError as error:
+                if elsewhere.name in str(error):
+                    return "made in the system's folder of temporary files"
+                raise
+        return "made in the folder of state.pt"
+
+    check.run("where save_state's temporary file is", save).equals("made in the folder of state.pt")
 
 
 def test_flushed(check: Check) -> None:
-    """The new state is flushed down to the disk while the old file is still in its place."""
+    """The new state is flushed down to the disk, all of it, while the old file is still in its place."""
     path = check.folder / "state.pt"
     path.write_bytes(b"old")
-    seen: list[bool] = []
+    seen: list[int] = []  # sizes of what is flushed in time
+    calls: list[Any] = []
 
     def save() -> bool:
         module = sys.modules[save_state.__module__]
@@ -369,17 +401,25 @@ def test_flushed(check: Check) -> None:
             ]:
                 real = getattr(sys.modules[owner], name, None)
                 if real is not None:
-                    stack.enter_context(mock.patch(f"{owner}.{name}", partial(_noting, seen, path, real)))
+                    stack.enter_context(mock.patch(f"{owner}.{name}", partial(_noting, seen, calls, path, real)))
             save_state(path, {"step": 1})
-        return any(seen)
+        return bool(seen)
 
     answer = check.run("save_state over an old file, its calls of os.fsync watched", save)
-    got = "os.fsync called only after the renaming" if seen else "os.fsync never called"
+    got = "os.fsync called only after the renaming" if calls else "os.fsync never called"
     answer.satisfies(answer.value, got=got, expected="os.fsync called before the new file takes the old one's place")
+    size = path.stat().st_size
+    answer.satisfies(
+        size in seen or not seen,
+        got=f"os.fsync called when {max(seen, default=0)} bytes had left the program",
+        expected=f"os.fsync called when all {size} had: what Python holds back is first let go by `flush`",
+    )
 
 
-def _noting(seen: list[bool], path: Path, real: Callable[[int], None], descriptor: int) -> None:
-    seen.append(path.read_bytes() == b"old")
+def _noting(seen: list[int], calls: list[Any], path: Path, real: Callable[[Any], None], descriptor: Any) -> None:
+    calls.append(descriptor)
+    if path.read_bytes() == b"old":
+        seen.append(os.fstat(descriptor if isinstance(descriptor, int) else descriptor.fileno()).st_size)
     real(descriptor)
 
 
@@ -398,14 +438,17 @@ def test_refuses_objects(check: Check) -> None:
         raise Stop
     for state, words in [
         ({"model": _Object()}, ("model", "_Object")),
-        ({"step": 1, "history": [1.0, 2.0, _Object()]}, ("history", "2", "_Object")),
+        ({"step": 1, "history": [1.0, 2.0, _Object()]}, ("state", "history", "2", "_Object")),
+        ({"names": {Path("x"): 1}}, ("names", "Path")),
+        ({"seen": {1, frozenset()}}, ("seen", "frozenset")),
         ({"config": {"sizes": (1, {"path": Path("x")})}}, ("config", "sizes", "path")),
         ({"loss": numpy.float64(1.5)}, ("loss", "float64")),
         ({"weights": [numpy.zeros(2)]}, ("weights", "ndarray")),
         ({"activation": torch.relu}, ("activation", "builtin_function")),
     ]:
         check.raises(TypeError, save, state, naming=words)
-    check.run("what is in the file then", lambda: _as_read(path)).equals(old)
+    found = check.run("what is in state.pt after states were refused", lambda: _as_read(path))
+    found.equals(old, note="the old state: nothing was written")
 
 
 def _load(check: Check) -> Callable[[str], Any]:
@@ -520,6 +563,53 @@ def test_random_state(check: Check) -> None:
         second = _drawn()
         check.run("set_random_state once more", lambda: set_random_state(state)).equals(None)
         check.run("two rounds of numbers", lambda: [_drawn(), _drawn()]).equals([first, second])
+
+
+class _GPUs:
+    """Stands in for `torch.cuda` on a machine of a few GPUs, each of which has one number for its generator's state."""
+
+    def __init__(self, *states: int) -> None:
+        self.states = list(states)
+
+    def _number(self, device: Any) -> int:
+        number = device if isinstance(device, int) else torch.device(device).index
+        if number is None or not 0 <= number < len(self.states):
+            raise RuntimeError(f"CUDA error: invalid device ordinal: {device}")
+        return int(number)
+
+    def get_rng_state(self, device: Any = "cuda") -> Tensor:
+        return torch.tensor([self.states[self._number(device)]], dtype=torch.uint8)
+
+    def set_rng_state(self, new_state: Tensor, device: Any = "cuda") -> None:
+        self.states[self._number(device)] = int(new_state)
+
+    def get_rng_state_all(self) -> list[Tensor]:
+        return [self.get_rng_state(number) for number in range(len(self.states))]
+
+    def set_rng_state_all(self, new_states: Sequence[Tensor]) -> None:
+        for number, state in enumerate(new_states):
+            self.set_rng_state(state, number)
+
+    @contextlib.contextmanager
+    def there(self) -> Iterator[None]:
+        """Inside, `torch.cuda` speaks of these."""
+        names = ("get_rng_state", "set_rng_state", "get_rng_state_all", "set_rng_state_all")
+        stand_ins = {name: getattr(self, name) for name in names}
+        count = len(self.states)
+        with mock.patch.multiple(torch.cuda, is_available=lambda: count > 0, device_count=lambda: count, **stand_ins):
+            yield
+
+
+def test_random_state_of_gpus(check: Check) -> None:
+    """The generators of all GPUs are put back as well; what is said of GPUs that are not there is left out."""
+    with _stirred(check.draw), _GPUs(7, 9).there():
+        state = check.run("random_state() on a machine with two GPUs", random_state).value
+    for gpus, expected in ((_GPUs(1, 2), [7, 9]), (_GPUs(1), [7]), (_GPUs(1, 2, 3), [7, 9, 3]), (_GPUs(), [])):
+        call = f"set_random_state of it on a machine with {len(expected)} GPU(s)"
+        with _stirred(check.draw), gpus.there():
+            check.run(call, partial(set_random_state, state)).value  # noqa: B018
+        found = check.run(f"the states of the GPUs' generators after {call}", partial(list, gpus.states))
+        found.equals(expected, note="7 and 9 where those two are")
 
 
 def _trained(steps: int, path: Path, resume: bool = False) -> list[float]:
@@ -646,6 +736,9 @@ def test_store_best(check: Check) -> None:
         ([(1, 10.5), (2, 9.5), (3, 1e-5), (4, 2.0)], 3),
         ([(1, math.nan), (2, 3.0), (3, None), (4, -math.inf)], 2),
         ([(1, -1.5), (2, -2.5)], 2),
+        ([(1, 0.5), (2, 0.5), (3, 0.75)], 2),
+        ([(8, 0.5), (2, 0.5)], 8),
+        ([(1, math.inf), (2, 3.0)], 2),
         ([(1, None), (2, math.nan)], None),
     ]
     for saves, best in cases:
@@ -685,42 +778,49 @@ def test_store_saves_earlier_steps(check: Check) -> None:
             folder.save(step)
         return folder.kept()
 
-    check.run("the steps that a store with keep_last=1 holds after saves of steps 10, 20 and 5", go_back).equals(
-        [5, 20]
-    )
+    found = check.run("the steps that a store with keep_last=1 holds after saves of steps 10, 20 and 5", go_back)
+    found.equals([5, 20], note="the last by its step, and the one just saved")
 
-    def twice() -> list[Any]:
+    def twice() -> dict[str, Any]:
         folder = _Folder(check, "twice")
         folder.save(7, 1.0, content=1.0)
         folder.save(7, 2.0, content=2.0)
-        return [folder.kept(), folder.store.load_latest(), folder.ends()]
+        return {"files": folder.kept(), "load_latest()": folder.store.load_latest(), **folder.ends()}
 
-    answer = check.run("a store after two saves of step 7: what it holds, load_latest(), latest() and best()", twice)
-    answer.equals([[7], {"step": 7, "content": 2.0}, {"latest": 7, "best": 7}])
+    answer = check.run("a store after two saves of step 7, with other losses and contents", twice)
+    answer.equals({"files": [7], "load_latest()": {"step": 7, "content": 2.0}, "latest": 7, "best": 7})
+
+    def usual() -> list[int]:
+        folder = _Folder(check, "usual")
+        for step in (1, 2, 3, 4):
+            folder.save(step)
+        return folder.kept()
+
+    found = check.run("the steps that a store holds after saves of steps 1 to 4, where keep_last is not given", usual)
+    found.equals([3, 4], note="two")
 
 
 def test_store_is_found_again(check: Check) -> None:
     """Another store of the same folder knows latest and best, and keeps the best when it saves."""
 
-    def again() -> list[Any]:
+    def again() -> dict[str, Any]:
         folder = _Folder(check, "again", keep_last=1)
         for step, loss in [(1, 5.0), (2, 1.5), (3, 4.0)]:
             folder.save(step, loss)
         folder.store = CheckpointStore(folder.path, keep_last=1)
         found = folder.ends()
         folder.save(4, 2.0)
-        return [found, folder.store.load_latest(), folder.kept()]
+        return {"at first": found, "load_latest()": folder.store.load_latest(), "files": folder.kept()}
 
-    answer = check.run(
-        "a new store of a folder of steps 1 to 3: latest() and best(), and after a save of step 4", again
-    )
-    answer.equals([{"latest": 3, "best": 2}, {"step": 4, "content": 0.0}, [2, 4]])
+    answer = check.run("a new store of a folder of steps 1 to 3, at first and after a save of step 4", again)
+    latest = {"step": 4, "content": 0.0}
+    answer.equals({"at first": {"latest": 3, "best": 2}, "load_latest()": latest, "files": [2, 4]})
 
 
 def test_store_falls_back(check: Check) -> None:
     """Where the newest is damaged, load_latest warns of it by name and goes on with the one before."""
 
-    def fall_back(broken: Sequence[int]) -> list[Any]:
+    def fall_back(broken: Sequence[int]) -> dict[str, Any]:
         folder = _Folder(check, f"broken-{len(broken)}", keep_last=3)
         for step in (1, 2, 3):
             folder.save(step)
@@ -730,21 +830,23 @@ def test_store_falls_back(check: Check) -> None:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("always")
             state = folder.store.load_latest()
+        told = [warning for warning in told if issubclass(warning.category, UserWarning)]
         named = [step for step in (3, 2, 1) if any(paths[step].name in str(warning.message) for warning in told)]
-        return [state and state["step"], named]
+        left = sorted(step for step, path in paths.items() if path.exists())
+        return {"the step read": state and state["step"], "warned of": named, "files": left}
 
     for broken in ([3], [3, 2], [3, 2, 1]):
         answer = check.run(
-            f"load_latest() and the steps it warns of, where step{'s' * (len(broken) > 1)} {', '.join(map(str, broken))} of 3 cannot be read",
+            f"load_latest(), where step{'s' * (len(broken) > 1)} {', '.join(map(str, broken))} of 3 cannot be read",
             partial(fall_back, broken),
         )
-        answer.equals([3 - len(broken) or None, broken])
+        answer.equals({"the step read": 3 - len(broken) or None, "warned of": broken, "files": [1, 2, 3]})
 
 
 def test_store_goes_on_after_damage(check: Check) -> None:
     """A damaged checkpoint counts no longer: what is saved after going back is the latest."""
 
-    def go_on() -> list[Any]:
+    def go_on() -> dict[str, Any]:
         folder = _Folder(check, "going-on", keep_last=2)
         for step in (10, 20, 30):
             folder.save(step)
@@ -755,24 +857,17 @@ def test_store_goes_on_after_damage(check: Check) -> None:
             state = folder.store.load_latest()
         folder.save(22)
         folder.save(24)
-        return [
-            state and state["step"],
-            folder.step_of(folder.store.latest()),
-            [
-                paths[20].exists(),
-                *(
-                    folder.step_of(path)
-                    for path in sorted(folder.steps)
-                    if path.exists() and folder.steps[path] in (22, 24)
-                ),
-            ],
-        ]
+        found = {"the step read": state and state["step"], "latest after 24": folder.step_of(folder.store.latest())}
+        found["files after 24"] = sorted(step for path, step in folder.steps.items() if path.exists())
+        folder.save(30)
+        return {**found, "latest after 30": folder.step_of(folder.store.latest())}
 
     answer = check.run(
-        "load_latest() where step 30 is damaged; after saves of 22 and 24: latest(), whether 20 is kept, and these",
+        "a store with keep_last=2: steps 10, 20, 30; 30 is damaged; load_latest(); then steps 22, 24 and 30 again",
         go_on,
     )
-    answer.equals([20, 24, [False, 22, 24]])
+    expected = {"the step read": 20, "latest after 24": 24, "files after 24": [22, 24, 30], "latest after 30": 30}
+    answer.equals(expected, note="the damaged file is left, and does not count until it is saved anew")
 
 
 def test_store_refuses(check: Check) -> None:

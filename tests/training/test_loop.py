@@ -11,17 +11,19 @@ import itertools
 import math
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import rich.console
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -68,7 +70,7 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "gradients that are never forgotten: each step adds to those of all steps before",
-        ("self.model.zero_grad(set_to_none=True)", "pass"),
+        ("self.model.zero_grad()", "pass"),
     ),
     Misconception(
         "gradients forgotten before each micro-batch: only the last one's is left",
@@ -76,7 +78,7 @@ MISCONCEPTIONS = [
             "for number, (inputs, targets) in enumerate(shares):",
             """
             for number, (inputs, targets) in enumerate(shares):
-                self.model.zero_grad(set_to_none=True)
+                self.model.zero_grad()
             """,
         ),
     ),
@@ -223,7 +225,7 @@ MISCONCEPTIONS = [
     Misconception(
         "Ctrl-C that breaks off in the middle of a step",
         (
-            "before = signal.signal(signal.SIGINT, note) or signal.default_int_handler",
+            "before = signal.signal(signal.SIGINT, note)",
             "before = signal.getsignal(signal.SIGINT)",
         ),
     ),
@@ -293,7 +295,7 @@ MISCONCEPTIONS = [
     Misconception(
         "processes that never share their gradients, and train a model each",
         (
-            'self.replica = DistributedDataParallel(model, [self.device] if self.device.type == "cuda" else None)',
+            "self.replica = DistributedDataParallel(model)",
             "pass",
         ),
     ),
@@ -315,6 +317,7 @@ MISCONCEPTIONS = [
 ]
 
 VOCABULARY = 7
+PAUSE = 0.05  # seconds, which are much beside the few milliseconds of a step
 
 
 class _Model(nn.Module):
@@ -385,7 +388,7 @@ def _oracle(
 ) -> dict[str, Any]:
     """Each step as one sum over all its rows, cut back by hand."""
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    told: dict[str, list[float]] = {"loss": [], "gradient_norm": [], "learning_rate": []}
+    told: dict[str, dict[str, float]] = {"loss": {}, "gradient_norm": {}, "learning_rate": {}}
     for number, step in enumerate(steps):
         nats = sum(
             F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), reduction="sum") for inputs, targets in step
@@ -401,9 +404,9 @@ def _oracle(
             for group, rate in zip(optimizer.param_groups, own, strict=True):
                 group["lr"] = rate * schedule(number)
             optimizer.step()
-        told["loss"].append(loss.item())
-        told["gradient_norm"].append(norm)
-        told["learning_rate"].append(rates[0][0] * schedule(number))
+        told["loss"][f"step {number + 1}"] = loss.item()
+        told["gradient_norm"][f"step {number + 1}"] = norm
+        told["learning_rate"][f"step {number + 1}"] = rates[0][0] * schedule(number)
     return {**told, **_weights(model)}
 
 
@@ -420,7 +423,8 @@ def _train(model: _Model, optimizers: Any, batches: Any, config: dict[str, Any],
     trainer = Trainer(model, optimizers, batches, TrainingConfig(**{"log_every": 1, **config}), **options)
     history = trainer.train()
     names = ("loss", "gradient_norm", "learning_rate")
-    return {**{name: [float(getattr(told, name)) for told in history] for name in names}, **_weights(model)}
+    by_step = {name: {f"step {told.step}": float(getattr(told, name)) for told in history} for name in names}
+    return {**by_step, **_weights(model)}
 
 
 def _compare(check: Check, call: str, found: Callable[[], Any], expected: Any, note: str = "") -> Answer:
@@ -452,18 +456,25 @@ def test_by_hand(check: Check) -> None:
 
     def train() -> dict[str, Any]:
         trainer = Trainer(model, torch.optim.SGD(model.parameters(), lr=1.0), [batch], TrainingConfig(1))
-        (told,) = trainer.train()
+        history = trainer.train()
         names = ("step", "loss", "learning_rate", "gradient_norm", "tokens", "validation_loss")
         return {
-            **{name: getattr(told, name) for name in names},
+            "times told": len(history),
+            **{name: getattr(told, name) for told in history[-1:] for name in names},
             "scores": model.scores.detach(),
             "trainer.step": trainer.step,
         }
 
-    told = {"step": 1, "loss": math.log(2), "learning_rate": 1.0, "gradient_norm": math.sqrt(2) / 4, "tokens": 4}
-    check.run("Trainer(two scores, ..., TrainingConfig(1)).train()", train).equals(
-        {**told, "validation_loss": None, "scores": torch.tensor([0.25, -0.25]), "trainer.step": 1}
-    )
+    numbers = {"step": 1, "loss": math.log(2), "learning_rate": 1.0, "gradient_norm": math.sqrt(2) / 4, "tokens": 4}
+    scores = torch.tensor([0.25, -0.25])
+    answer = check.run("Trainer(two scores, ..., TrainingConfig(1)).train()", train)
+    if not answer.failed and answer.value["times told"] != 1:
+        answer.satisfies(
+            False, got=f"told {answer.value['times told']} times", expected="told once, after the last step"
+        )
+        return
+    expected = {"times told": 1, **numbers, "validation_loss": None, "scores": scores, "trainer.step": 1}
+    answer.equals(expected, note="of the 6 targets 4 count")
 
 
 def test_config(check: Check) -> None:
@@ -473,11 +484,14 @@ def test_config(check: Check) -> None:
     check.run("the defaults of TrainingConfig(5)", lambda: [getattr(config, name) for name in names]).equals(
         [1, 1.0, None, None, 10, None]
     )
-    check.raises(dataclasses.FrozenInstanceError, setattr, config, "steps", 6)
+    check.raises(AttributeError, setattr, config, "steps", 6)
     for name in ("steps", "accumulation", "evaluate_every", "checkpoint_every", "log_every"):
         check.raises(ValueError, TrainingConfig, **{"steps": 5, name: 0}, naming=(name, "0"))
-    check.raises(ValueError, TrainingConfig, 5, max_gradient_norm=0.0, naming=("max_gradient_norm", "0.0"))
-    check.raises(ValueError, TrainingConfig, 5, autocast=torch.int8, naming=("autocast", "int8"))
+    check.build(TrainingConfig, 1, 1, 0.25, 1, 1, 1, torch.float16)  # all allowed
+    for norm in (0.0, -0.5, math.nan):
+        check.raises(ValueError, TrainingConfig, 5, max_gradient_norm=norm, naming=("max_gradient_norm", str(norm)))
+    for dtype in (torch.int8, torch.float32):
+        check.raises(ValueError, TrainingConfig, 5, autocast=dtype, naming=("autocast", str(dtype)))
 
 
 def test_steps(check: Check) -> None:
@@ -488,6 +502,13 @@ def test_steps(check: Check) -> None:
     expected = _oracle(twin, [_sgd(twin)], [[batch] for batch in batches])
     config = {"steps": 5, "max_gradient_norm": None}
     _compare(check, _called(**config), lambda: _train(model, _sgd(model), batches, config), expected)
+    model = _Model(check.draw).double()
+    twin = copy.deepcopy(model)
+    expected = _oracle(twin, [_sgd(twin)], [batches[:2], batches[2:4]])
+    config = {"steps": 2, "accumulation": 2, "max_gradient_norm": None}
+    answer = check.run(_called("a model in float64", **config), lambda: _train(model, _sgd(model), batches, config))
+    # Sums of at most 40 losses, each of some 20 operations, rounded by 1.1e-16 each: 1e-13 of what they are.
+    answer.equals(expected, rtol=1e-11, atol=1e-11)
 
 
 def test_accumulation(check: Check) -> None:
@@ -539,12 +560,13 @@ def test_progress(check: Check) -> None:
     batches = _batches(check.draw, 7)
     model = _Model(check.draw)
     heard: list[Progress] = []
-    drawn = io.StringIO()
-    bar = ProgressBar(7, floor=0.123, console=rich.console.Console(file=drawn, force_terminal=True, width=150))
+    screens = [io.StringIO() for _ in range(3)]
+    consoles = [rich.console.Console(file=screen, force_terminal=True, width=150) for screen in screens]
+    bar, plain_bar = ProgressBar(7, floor=0.123, console=consoles[0]), ProgressBar(7, console=consoles[1])
 
     def train() -> dict[str, Any]:
-        with bar:
-            listeners: list[Callable[[Progress], None]] = [heard.append, bar]
+        with bar, plain_bar:
+            listeners: list[Callable[[Progress], None]] = [heard.append, bar, plain_bar]
             history = Trainer(model, _sgd(model), batches, TrainingConfig(7, log_every=3), listeners=listeners).train()
         fine = [told.seconds > 0.0 and told.tokens_per_second > 0.0 for told in history]
         later = [after.seconds >= before.seconds for before, after in itertools.pairwise(history)]
@@ -565,10 +587,98 @@ def test_progress(check: Check) -> None:
             "seconds and tokens per second above 0, and seconds never less": True,
         }
     )
-    shown = "step 7 of 7" in drawn.getvalue() and "0.123" in drawn.getvalue()
+    if answer.failed or not heard:
+        return
+    with ProgressBar(7, console=consoles[2]) as third:
+        third(dataclasses.replace(heard[-1], validation_loss=0.456))
+    told = [f"loss {heard[-1].loss:.3f}{rest}" for rest in (" (floor 0.123)", "", ", held out 0.456")]
+    lines = check.run("what three progress bars show at the end", lambda: [_last_line(screen) for screen in screens])
+    lines.equals([f"step 7 of 7 ... {text}, {heard[-1].tokens_per_second:,.0f} tokens/s 0:00:00" for text in told])
+    check.raises(AttributeError, setattr, heard[-1], "step", 8)
+
+
+def _last_line(screen: io.StringIO) -> str:
+    """The last line of a terminal, without colours, and with points for the bar."""
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    if "_" in text:
+        return f"an underscore in {text!r}"
+    return re.sub(r"[^ -~]+", "...", [line for line in re.split(r"[\r\n]+", text) if line.strip()][-1]).strip()
+
+
+class _Waiting:
+    """Batches that let `PAUSE` seconds pass before each pass over them."""
+
+    def __init__(self, batches: list[tuple[Tensor, Tensor]]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        time.sleep(PAUSE)
+        return iter(self.batches)
+
+
+class _WaitingStore(CheckpointStore):
+    """A store on a slow disk."""
+
+    def save(self, *args: Any, **kwargs: Any) -> Path:
+        """As a store."""
+        time.sleep(PAUSE)
+        return super().save(*args, **kwargs)
+
+
+def test_speed(check: Check) -> None:
+    """Seconds and tokens per second are of the steps alone, without what comes before, between and after them."""
+    batches = [(torch.ones(2, 5, dtype=torch.int64), torch.ones(2, 5, dtype=torch.int64))]
+    for what in ("evaluations", "checkpoints"):
+        model = _Model(check.draw)
+        config = TrainingConfig(5, log_every=1, evaluate_every=2, checkpoint_every=2)
+        options: dict[str, Any] = {"validation": _Waiting(batches)}
+        if what == "checkpoints":
+            options = {"store": _WaitingStore(check.folder / "slow")}
+        trainer = check.build(Trainer, model, _sgd(model), batches, config, **options)
+        time.sleep(PAUSE)
+        start = time.perf_counter()
+        answer = check.run(f"train() of 5 steps with {what} that take long, after 2, 4 and 5", trainer.train)
+        # What is left of the time when the three pauses, which last at least as long, are taken off.
+        most = time.perf_counter() - start - 3 * PAUSE
+        history = answer.value
+        answer.satisfies(
+            0.0 < history[-1].seconds <= most,
+            got=f"seconds={history[-1].seconds:.3f}",
+            expected=f"at most {most:.3f}: the {what} took the rest",
+        )
+        for told, since in ((history[0], "train began"), (history[-1], f"the {what} after step 4")):
+            answer.satisfies(
+                told.tokens_per_second >= 10 / most,
+                got=f"tokens_per_second={told.tokens_per_second:.0f} at step {told.step}",
+                expected=f"at least {10 / most:.0f}: 10 tokens since {since}",
+            )
+    model = _Model(check.draw)
+    model.note = lambda model, _: None if model.calls else time.sleep(PAUSE)
+    config = TrainingConfig(2, log_every=2, checkpoint_every=1)
+    answer = check.run("train() of 2 steps, of which the first takes long", lambda: _train_only(model, batches, config))
     answer.satisfies(
-        shown, got="a ProgressBar that was not told of step 7", expected="the listeners called with each Progress"
+        answer.value[-1].tokens_per_second <= 20 / PAUSE,
+        got=f"tokens_per_second={answer.value[-1].tokens_per_second:.0f} at step 2",
+        expected=f"at most {20 / PAUSE:.0f}: it is of both steps",
     )
+
+
+def _train_only(model: _Model, batches: Any, config: TrainingConfig) -> list[Progress]:
+    history: list[Progress] = Trainer(model, _sgd(model), batches, config).train()
+    return history
+
+
+def test_training_mode(check: Check) -> None:
+    """Training is done in training mode, in whichever the model was before."""
+    model = _Model(check.draw, dropout=0.5).eval()
+    model.note = lambda model, _: model.training
+
+    def train() -> list[bool]:
+        Trainer(model, _sgd(model), _batches(check.draw, 2), TrainingConfig(2)).train()
+        return model.calls
+
+    answer = check.run("model.training in each of 2 steps, where model.eval() was called before", train)
+    answer.equals([True, True])
 
 
 def test_order_of_the_data(check: Check) -> None:
@@ -577,19 +687,21 @@ def test_order_of_the_data(check: Check) -> None:
     seed = check.draw.integer(0, 1000)
     loader = BatchLoader(rows, 2, shuffle=True, seed=seed, collate=_first_tokens)
     loader.epoch = 4
-    expected = [
-        int(inputs[0, 0]) * 10 + int(inputs[1, 0]) for epoch in (4, 5, 6) for inputs, _ in _epoch(rows, seed, epoch)
-    ]
+    expected = [_rows_of(inputs) for epoch in (4, 5, 6) for inputs, _ in _epoch(rows, seed, epoch)]
     model = _Model(check.draw)
-    model.note = lambda _, inputs: int(inputs[0, 0]) * 10 + int(inputs[1, 0])
+    model.note = lambda _, inputs: _rows_of(inputs)
 
-    def train() -> list[int]:
+    def train() -> list[str]:
         Trainer(model, _sgd(model), loader, TrainingConfig(4, accumulation=2)).train()
         return model.calls
 
     check.run("the batches that 4 steps of 2 micro-batches take from a loader of 3 batches, at epoch 4", train).equals(
         expected[:8]
     )
+
+
+def _rows_of(inputs: Tensor) -> str:
+    return f"rows {int(inputs[0, 0])} and {int(inputs[1, 0])}"
 
 
 def _first_tokens(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -632,6 +744,7 @@ def test_evaluation(check: Check) -> None:
         )
         expected = _mean_loss(model, held_out)
         answer = check.run("trainer.evaluate()", trainer.evaluate)
+        # Sums of at most 100 losses in float32, in any order: each step rounds by 6e-8, and most of that cancels.
         answer.equals(expected, rtol=1e-5, note="each target of all batches counts the same")
         quiet = all(call == {"training": False, "gradients": False} for call in model.calls)
         answer.satisfies(
@@ -643,7 +756,15 @@ def test_evaluation(check: Check) -> None:
             training, note="as before"
         )
     without = check.build(Trainer, model, _sgd(model), _batches(check.draw, 1), TrainingConfig(1))
-    check.raises(ValueError, without.evaluate, naming="validation")
+    check.raises(ValueError, without.evaluate)
+    inputs, targets = held_out[0]
+    hidden = [(inputs, torch.full_like(targets, -100))]
+    nothing = check.build(Trainer, model, _sgd(model), _batches(check.draw, 1), TrainingConfig(1), validation=hidden)
+    check.raises(ValueError, nothing.evaluate)
+    lonely = [(inputs[:1, :1], targets[:1, :1])]
+    single = check.build(Trainer, model, _sgd(model), _batches(check.draw, 1), TrainingConfig(1), validation=lonely)
+    # One loss in float32, of some 20 operations.
+    check.run("evaluate() of a single target", single.evaluate).equals(_mean_loss(model, lonely), rtol=1e-5)
 
 
 def test_evaluation_while_training(check: Check) -> None:
@@ -670,9 +791,11 @@ def test_evaluation_while_training(check: Check) -> None:
         _called("a model with dropout", steps=5, evaluate_every=2) + " with them",
         lambda: train(second, validation=held_out),
     )
+    # The same operations on the same numbers give the same bits.
     answer.equals(
         {**expected.value, "evaluated at": [2, 4, 5]}, rtol=0.0, atol=0.0, note="an evaluation leaves no trace"
     )
+    # Sums of at most 50 losses in float32, in any order, as in the check before.
     check.run("the validation loss after the last step", lambda: losses[-1]).equals(
         _mean_loss(second, held_out.batches), rtol=1e-5
     )
@@ -697,12 +820,13 @@ def _run_of(check: Check, loader: str, name: str, **options: Any) -> tuple[Any, 
     return trainer, model, store
 
 
-def _told(history: Sequence[Progress]) -> list[list[float]]:
-    return [[told.step, told.loss, told.learning_rate, told.gradient_norm, told.tokens] for told in history]
+def _told(history: Sequence[Progress]) -> dict[str, dict[str, float]]:
+    names = ("loss", "learning_rate", "gradient_norm", "tokens")
+    return {f"step {told.step}": {name: getattr(told, name) for name in names} for told in history}
 
 
 def test_resume(check: Check) -> None:
-    """10 steps, a checkpoint, and 10 more in another trainer are 20 steps, bit for bit: with either kind of loader."""
+    """1 step, 9 and 10 more, each in another trainer, are 20 steps, bit for bit: with either kind of loader."""
     for loader in ("BatchLoader", "DataLoader"):
         before = random_state()
         torch.manual_seed(check.draw.seed())
@@ -713,10 +837,11 @@ def test_resume(check: Check) -> None:
                 trainer, model, _ = _run_of(check, loader, f"{loader}-whole")
                 return {"told": _told(trainer.train()), **_weights(model)}
 
-            def half(loader: str = loader) -> int:
-                trainer, _, store = _run_of(check, loader, f"{loader}-parts", steps=10)
+            def part(steps: int, loader: str = loader) -> dict[str, Any]:
+                trainer, _, store = _run_of(check, loader, f"{loader}-parts", steps=steps)
+                resumed = trainer.resume()
                 trainer.train()
-                return int(store.load_latest() is not None) + trainer.step
+                return {"resumed": resumed, "saved": store.latest() is not None, "trainer.step": trainer.step}
 
             def rest(loader: str = loader) -> dict[str, Any]:
                 torch.rand(7)
@@ -726,12 +851,17 @@ def test_resume(check: Check) -> None:
 
             expected = check.run(f"20 steps, batches from a {loader}", whole).value
             set_random_state(start)
-            check.run("10 steps, and a checkpoint after the last", half).equals(11)
+            first = check.run("1 step, in the middle of the first pass, and a checkpoint", partial(part, 1))
+            first.equals({"resumed": False, "saved": True, "trainer.step": 1})
+            torch.rand(3)
+            second = check.run("resume() in a new trainer, 9 steps and a checkpoint", partial(part, 10))
+            second.equals({"resumed": True, "saved": True, "trainer.step": 10})
             answer = check.run(
-                f"resume() in a new trainer, and the rest of 20 steps, batches from a {loader}",
+                f"resume() in a third trainer, and the rest of 20 steps, batches from a {loader}",
                 rest,
             )
             expected = {"resumed": True, "at": 10, **expected}
+            # The same operations on the same numbers give the same bits.
             answer.equals(expected, rtol=0.0, atol=0.0, note="bit for bit, as without the interruption")
         finally:
             set_random_state(before)
@@ -787,6 +917,27 @@ def test_checkpoints(check: Check) -> None:
 
     expected = {"checkpoints of the steps": [2, 4, 5], "the best is that of the lowest loss": True, "latest": 5}
     check.run(_called(steps=5, evaluate_every=2, checkpoint_every=2), train).equals(expected)
+    noting = _Noting(check.folder / "noted")
+    config = TrainingConfig(4, log_every=9, evaluate_every=2, checkpoint_every=3)
+    trainer = check.build(Trainer, model, _sgd(model), batches, config, validation=held_out, store=noting)
+    check.run(_called(steps=4, evaluate_every=2, checkpoint_every=3), trainer.train).value  # noqa: B018
+    with_loss = check.run("the steps that were saved, and whether with a loss", lambda: dict(noting.noted))
+    with_loss.equals({3: False, 4: True}, note="there was no evaluation after step 3")
+    without = check.build(Trainer, model, _sgd(model), batches, TrainingConfig(1))
+    check.run("save() without a store", without.save).equals(None)
+
+
+class _Noting(CheckpointStore):
+    """A store that notes the steps that it saves, and whether they have a loss."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.noted: dict[int, bool] = {}
+
+    def save(self, state: Mapping[str, Any], step: int, loss: float | None = None) -> Path:
+        """As a store."""
+        self.noted[step] = loss is not None
+        return super().save(state, step, loss)
 
 
 def _interrupting(counts: Sequence[int]) -> Callable[[_Model, Tensor], None]:
@@ -800,15 +951,19 @@ def _interrupting(counts: Sequence[int]) -> Callable[[_Model, Tensor], None]:
 
 
 def _interrupted(trainer: Any) -> str:
-    """How training ends, with Python's own handler of Ctrl-C set before, which is to be set afterwards, too."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """How training ends, with another handler of Ctrl-C set before, which is to be set afterwards, too."""
+
+    def handler(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handler)
     try:
         try:
             trainer.train()
             ending = "train() returned"
         except KeyboardInterrupt:
             ending = "KeyboardInterrupt"
-        if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        if signal.getsignal(signal.SIGINT) is not handler:
             ending += ", and Ctrl-C is not what it was before"
     finally:
         signal.signal(signal.SIGINT, before)
@@ -837,7 +992,8 @@ def test_interrupt(check: Check) -> None:
         }
 
     answer = check.run("train(), with Ctrl-C in the first micro-batch of step 4", interrupt)
-    answer.equals({"ends with": "KeyboardInterrupt", "trainer.step": 4, "a checkpoint": True})
+    expected_end = {"ends with": "KeyboardInterrupt", "trainer.step": 4, "a checkpoint": True}
+    answer.equals(expected_end, note="step 4 is finished and saved first")
 
     def go_on() -> dict[str, Any]:
         model = copy.deepcopy(start)
@@ -854,18 +1010,37 @@ def test_interrupt(check: Check) -> None:
         "as without Ctrl-C",
     )
 
+    def in_the_last() -> dict[str, Any]:
+        model = copy.deepcopy(start)
+        model.note = _interrupting([12])
+        trainer = Trainer(model, _sgd(model), batches, config)
+        return {"ends with": _interrupted(trainer), "trainer.step": trainer.step}
+
+    last = check.run("train() without a store, with Ctrl-C in the last of 6 steps", in_the_last)
+    last.equals({"ends with": "KeyboardInterrupt", "trainer.step": 6}, note="also where all steps have been made")
+
 
 def test_second_interrupt(check: Check) -> None:
     """A second Ctrl-C breaks off at once; in a thread, which signals never reach, training runs as well."""
-    model = _Model(check.draw)
+    model, batches = _Model(check.draw), _batches(check.draw, 6)
+    twin = copy.deepcopy(model)
+    expected = _oracle(twin, [_sgd(twin)], [[batch] for batch in batches])
+    weights = {name: value for name, value in expected.items() if isinstance(value, Tensor)}
     model.note = _interrupting([4, 4])
-    trainer = check.build(Trainer, model, _sgd(model), _batches(check.draw, 6), TrainingConfig(6))
+    trainer = check.build(Trainer, model, _sgd(model), batches, TrainingConfig(6, max_gradient_norm=None))
 
     def break_off() -> dict[str, Any]:
         return {"ends with": _interrupted(trainer), "trainer.step": trainer.step}
 
     answer = check.run("train(), with Ctrl-C twice in step 4", break_off)
-    answer.equals({"ends with": "KeyboardInterrupt", "trainer.step": 3})
+    answer.equals({"ends with": "KeyboardInterrupt", "trainer.step": 3}, note="step 4 is not finished")
+
+    def go_on() -> dict[str, Any]:
+        model.note = None
+        return {"ends with": _interrupted(trainer), "trainer.step": trainer.step, **_weights(model)}
+
+    expected = {"ends with": "train() returned", "trainer.step": 6, **weights}
+    _compare(check, "train() once more, in the same trainer", go_on, expected, "step 4 made anew with its batch")
     other = _Model(check.draw)
     done: list[int] = []
 
@@ -940,7 +1115,7 @@ def test_not_finite(check: Check) -> None:
             return trainer.train()
 
         train.__name__ = f"train, where the {'gradient' if steep else 'loss'} of step 3 is not finite: "
-        check.raises(FloatingPointError, train, naming="step 3")
+        check.raises(FloatingPointError, train, naming=("step", "3"))
 
         def left(trainer: Any = trainer, model: Any = model, optimizer: Any = optimizer) -> dict[str, Any]:
             counts = [int(state["step"]) for state in optimizer.state.values()]
@@ -958,7 +1133,74 @@ def test_refuses(check: Check) -> None:
     inputs, targets = _batches(check.draw, 1)[0]
     batches = [(inputs, targets), (inputs, torch.full_like(targets, -100))]
     nothing = check.build(Trainer, model, _sgd(model), batches, TrainingConfig(3))
-    check.raises(ValueError, nothing.train, naming="step 2")
+    check.raises(ValueError, nothing.train, naming=("step", "2"))
+    failing = check.build(Trainer, model, _sgd(model), _Failing(), TrainingConfig(3))
+    check.raises(RuntimeError, failing.train, naming="the disk is gone")
+
+
+class _Failing:
+    """Batches that cannot be read."""
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        raise RuntimeError("the disk is gone")
+
+
+class _Sure(nn.Module):
+    """A model that is nearly sure of token 0, in float16 where autocast has it; a factor of its logits may be NaN."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        super().__init__()
+        self.factor = factor
+        self.linear = nn.Linear(1, 2)
+        with torch.no_grad():
+            self.linear.weight.copy_(torch.tensor([[0.5], [0.0]]))
+            self.linear.bias.copy_(torch.tensor([20.0, 0.0]))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T) to (B, T, 2)."""
+        logits: Tensor = self.linear(torch.full((*tokens.shape, 1), 0.5)) * self.factor
+        return logits
+
+
+def test_float16(check: Check) -> None:
+    """In float16 gradients are scaled: one that overflows leaves its step out, and the next is scaled less."""
+    token = torch.ones(1, 1, dtype=torch.int64)
+
+    def trainer_of(steps: int, store: CheckpointStore | None = None, factor: float = 1.0) -> tuple[_Sure, Any]:
+        model = _Sure(factor)
+        config = TrainingConfig(steps, max_gradient_norm=None, log_every=1, autocast=torch.float16)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+        return model, Trainer(model, optimizer, [(token, token)], config, store=store)
+
+    def train(steps: int, store: CheckpointStore | None = None) -> dict[str, Any]:
+        model, trainer = trainer_of(steps, store)
+        trainer.resume()
+        last = trainer.train()[-1]
+        norm = last.gradient_norm if math.isfinite(last.gradient_norm) else "not finite"
+        return {"trainer.step": trainer.step, "gradient_norm": norm, **_weights(model)}
+
+    # The gradient of the two logits is (1, -1). Times 65536, with which GradScaler begins, float16 cannot hold it; times
+    # 32768 it can, and the weights, whose input is 0.5, have gradients of (0.5, -0.5). All these are exact in float16.
+    unmoved = {"linear.weight": torch.tensor([[0.5], [0.0]]), "linear.bias": torch.tensor([20.0, 0.0])}
+    moved = {"linear.weight": torch.tensor([[0.375], [0.125]]), "linear.bias": torch.tensor([19.75, 0.25])}
+    store = CheckpointStore(check.folder / "half")
+    first = check.run(
+        "train() of 1 step with autocast=float16, whose scaled gradient overflows", partial(train, 1, store)
+    )
+    first.equals({"trainer.step": 1, "gradient_norm": "not finite", **unmoved}, note="the step is left out")
+    second = {"trainer.step": 2, "gradient_norm": math.sqrt(2.5), **moved}
+    answer = check.run("train() of 2 steps with autocast=float16", partial(train, 2))
+    answer.equals(second, note="the second step is scaled by half as much, and made")
+    answer = check.run("resume() after step 1, and train() of the second", partial(train, 2, store))
+    answer.equals(second, note="as without the interruption")
+    _, broken = check.run("Trainer(a model of NaN, ...)", lambda: trainer_of(2, factor=math.nan)).value
+
+    def train_broken() -> str:
+        return f"what was told of {len(broken.train())} steps"
+
+    train_broken.__name__ = "train, of a model whose logits are NaN, with autocast=float16: "
+    for _ in range(2):  # also when it is called again
+        check.raises(FloatingPointError, train_broken, naming=("step", "1"))
 
 
 def test_autocast(check: Check) -> None:
@@ -977,6 +1219,7 @@ def test_autocast(check: Check) -> None:
         return {"called with autocast to": [str(call) for call in model.calls], "loss": told.loss}
 
     answer = check.run(_called(**config), partial(train, config))
+    # The sum of 320 losses in float32, in any order; in bfloat16 it would be off by 1e-3.
     answer.equals({"called with autocast to": ["torch.bfloat16"] * 2, "loss": float(loss)}, rtol=1e-5)
     off = check.run(
         _called(steps=1) + ": whether autocast is on", lambda: train({"steps": 1})["called with autocast to"]
@@ -1033,12 +1276,20 @@ def _together(folder: Path, seed: int) -> dict[str, Any]:
     draw = Draw(seed, "together")
     batches, held_out = _batches(draw, 6), _batches(draw, 3)
     model = _Model(draw)
+    torch.manual_seed(seed)
     heard: list[Progress] = []
     store = _Counting(folder / "run")
     config = {"steps": 3, "accumulation": 2, "max_gradient_norm": 0.3}
     found = _train(model, _sgd(model), batches, config, listeners=[heard.append], store=store, validation=held_out)
     told = [told.validation_loss for told in heard if told.validation_loss is not None]
-    return {**found, "saved": store.saves, "heard": [told.tokens for told in heard], "validation": told}
+    drawn = torch.rand(3).tolist()
+    if dist.is_initialized():
+        dist.barrier()  # what the first has saved is there when the second reads it
+    again = Trainer(copy.deepcopy(model), _sgd(model), batches, TrainingConfig(3), store=store)
+    resumed = again.resume()
+    found |= {"resumed": resumed, "the same random numbers after resume()": torch.rand(3).tolist() == drawn}
+    heard_tokens = [told.tokens for told in heard]
+    return {**found, "saved": store.saves, "heard": heard_tokens, "validation": told, "drawn": drawn}
 
 
 def _in_two_processes(folder: Path, seed: int) -> list[dict[str, Any]]:
@@ -1074,12 +1325,26 @@ def test_two_processes(check: Check) -> None:
     expected = _oracle(model, [_sgd(model)], [batches[start : start + 2] for start in (0, 2, 4)], max_norm=0.3)
     counts = [sum(int((targets >= 0).sum()) for _, targets in batches[:end]) for end in (2, 4, 6)]
     expected |= {"saved": 1, "heard": counts, "validation": [_mean_loss(model, held_out)]}
+    expected |= {"resumed": True, "the same random numbers after resume()": True}
     alone = check.folder / "alone"
     alone.mkdir()
-    _compare(check, "train() in one process", partial(_together, alone, seed), expected)
+
+    def in_one() -> dict[str, Any]:
+        with torch.random.fork_rng():
+            found = _together(alone, seed)
+        del found["drawn"]
+        return found
+
+    _compare(check, "train() in one process", in_one, expected)
     if check.verdicts:
         return
-    first, second = check.run("train() in two processes", partial(_in_two_processes, check.folder, seed)).value
+    both = check.run("train() in two processes", partial(_in_two_processes, check.folder, seed))
+    first, second = both.value
+    both.satisfies(
+        first.pop("drawn") != second.pop("drawn"),
+        got="the same random numbers in both processes",
+        expected="others in each: they would drop the same entries",
+    )
     _compare(check, "train() in two processes: the first", lambda: first, expected, "as one process on all rows")
     quiet = {**expected, "saved": 0, "heard": [], "validation": []}
     _compare(check, "train() in two processes: the second", lambda: second, quiet, "the same weights, and silence")
