@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
-from . import ROOT, channel
+from . import ROOT, channel, orphans
 from .catalogue import Catalogue, Task
 from .trees import Source
 
@@ -75,6 +75,7 @@ def work(job: Job, connection: socket.socket, key: bytes) -> NoReturn:
     multiprocessing.current_process()._args = ()  # type: ignore[attr-defined]  # where the key would be found
     send = channel.sender(connection, key)
     del key
+    orphans.end_with_parent()
     _close_inherited(connection.fileno())
     _take_over_output(job.output)
     trace = job.trace.open("w", encoding="utf-8")

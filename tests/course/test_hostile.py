@@ -212,11 +212,10 @@ def test_a_process_left_behind(way: str, course: Catalogue, grade: Callable[...,
     assert _processes() <= before
 
 
-def _processes() -> set[int]:
-    """The processes that this one has started, directly or not, and zombies apart."""
-    if not Path("/proc/self/task").exists():
-        return set()
-    found, pending = set(), [os.getpid()]
+def _processes(parent: int | None = None) -> set[int]:
+    """The processes that a process, or this one, has started, directly or not; none where the system does not say."""
+    found: set[int] = set()
+    pending = [parent or os.getpid()]
     while pending:
         for file in Path(f"/proc/{pending.pop()}/task").glob("*/children"):
             with contextlib.suppress(OSError):
@@ -224,6 +223,29 @@ def _processes() -> set[int]:
                 found |= set(children)
                 pending += children
     return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_the_grader_is_killed(course: Catalogue, checkout: Checkout) -> None:
+    """Its workers do not outlive it, whatever they are at."""
+    task = course.task("attention/masking")
+    code = "def causal_mask(*a, **k):\n    while True: pass"
+    task.exercise(checkout.root).write_text(solution_with(task, code), encoding="utf-8")
+    command = [sys.executable, "-m", "checkpoints", "grade", "attention", "masking", "--seconds", "60"]
+    grader = subprocess.Popen(command, cwd=checkout.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    workers: set[int] = set()
+    while not workers and grader.poll() is None:
+        workers = _processes(grader.pid)
+        time.sleep(0.05)
+    assert workers
+    grader.kill()
+    grader.wait()
+    for _ in range(200):
+        if not any(Path(f"/proc/{worker}/exe").exists() for worker in workers):  # a zombie has none
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail(f"still there: {workers}")
 
 
 @pytest.fixture
