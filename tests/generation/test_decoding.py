@@ -31,13 +31,13 @@ MISCONCEPTIONS = [
     ),
     Misconception(
         "padding that is not hidden from the tokens behind it",
-        ("unread.clamp_min(0), text != PADDING, caches", "unread.clamp_min(0), None, caches"),
+        ("text != PADDING if padded else None", "None"),
     ),
     Misconception(
         "padding that is hidden while the prompts are read, and seen afterwards",
         (
-            "unread.clamp_min(0), text != PADDING, caches",
-            "unread.clamp_min(0), text != PADDING if len(text[0]) == len(unread[0]) else None, caches",
+            "text != PADDING if padded else None",
+            "text != PADDING if padded and len(text[0]) == len(unread[0]) else None",
         ),
     ),
     Misconception(

@@ -390,8 +390,10 @@ def test_tied_and_trainable(check: Check) -> None:
     """After loading, the head is still the very parameter of wte, and every parameter can be trained."""
     folder, _ = _published(check)
     model = check(load_pretrained, folder).value
-    tied = check.run("lm_head.weight is wte.weight of a loaded model", lambda: model.lm_head.weight is model.wte.weight)
-    tied.equals(True)
+    tied = check.run(
+        "lm_head.weight and wte.weight of a loaded model", lambda: (model.lm_head.weight, model.wte.weight)
+    )
+    tied.satisfies(tied.value[0] is tied.value[1], got="two parameters", expected="one and the same parameter")
     names = check.run("the parameters of a loaded model", lambda: [name for name, _ in model.named_parameters()])
     names.satisfies(len(names.value) == 28, got=f"{len(names.value)} parameters", expected="28, the head's among wte's")
     for name, entry in dict(model.named_parameters()).items():

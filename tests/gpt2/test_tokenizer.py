@@ -519,7 +519,10 @@ def test_saved(check: Check) -> None:
     call, wanted = "the tokens in vocab.json", f"256 bytes, {len(merges)} merges and the 2 special tokens"
     check.that(not found, call=call, got=f"{len(vocabulary)}: {' and '.join(found)}", expected=wanted)
     _seen(check, "the numbers in vocab.json", vocabulary).equals(expected)
-    theirs = tokenizers.ByteLevelBPETokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    files = (str(folder / "vocab.json"), str(folder / "merges.txt"))
+    theirs = check.run(
+        "the library tokenizers, which opens them", lambda: tokenizers.ByteLevelBPETokenizer(*files)
+    ).value
     loaded = check.run("BPETokenizer.load(folder)", partial(BPETokenizer.load, folder))
     for text in texts:
         check(loaded.value.encode, text).equals(theirs.encode(text).ids)
