@@ -464,7 +464,7 @@ class _Ranks:
 
     def share(self, batch: Batch) -> Batch:
         """This process's rows of a batch, on its device."""
-        inputs, targets = (part[self.rank :: self.size].to(self.device, non_blocking=True) for part in batch)
+        inputs, targets = (part[self.rank :: self.size].to(self.device) for part in batch)
         return inputs, targets
 
     def alone(self, apart: bool) -> contextlib.AbstractContextManager[None]:
