@@ -4,8 +4,8 @@ Misconceptions are mistakes that somebody is known to make. Mutants are made wit
 syntax tree where one of the rules below fits gives one. A check that lets a mutant live has not looked there.
 
 What is not mutated: docstrings and types; the words of errors (the checks demand the names in them); where tensors are
-made (``device=``: there is but one device to be tested on), ``encoding=`` and ``strict=``, which make a difference
-only on other systems or for other bugs.
+made (``device=``, branches for GPUs: there is but one device to be tested on), ``encoding=`` and ``strict=``, which make
+a difference only on other systems or for other bugs.
 """
 
 import ast
@@ -324,7 +324,8 @@ class _Places(ast.NodeVisitor):
         self._note("statement", node, "pass")
 
     def visit_If(self, node: ast.If) -> None:
-        if ast.unparse(node.test) == "TYPE_CHECKING":
+        condition = ast.unparse(node.test)
+        if condition == "TYPE_CHECKING" or "'cuda'" in condition:
             return
         self._note("condition", node.test, "False")
         if not isinstance(node.body[0], ast.Raise):
