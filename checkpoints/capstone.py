@@ -78,7 +78,7 @@ class Preset:
 
 
 PRESETS = {
-    "quick": Preset(64, 2, 2, steps=200, held_out=200, samples=50),
+    "quick": Preset(64, 2, 2, steps=280, held_out=200, samples=50),
     "standard": Preset(128, 4, 4, steps=1400),
     "long": Preset(192, 6, 6, steps=6000),
 }

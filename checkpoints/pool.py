@@ -119,7 +119,7 @@ class Pool:
         run.last = time.monotonic()
         outcome = run.outcome
         if "started" in message:
-            outcome.at, outcome.variant = message["started"], message["variant"] or None
+            outcome.at, outcome.variant = message["started"], message.get("variant") or None
         elif "check" in message:
             result = check_from_json(message["check"])
             outcome.at = None

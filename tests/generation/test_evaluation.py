@@ -358,7 +358,7 @@ def test_results_are_values(check: Check) -> None:
 
 
 def test_sums_in_float64(check: Check) -> None:
-    """Of float32 logits, losses of 100 + 2^-17, 100 and 50 are summed to the last digit, which float32 does not have."""
+    """Of float32 logits, losses of 100 + 2^-17, 100 and 50 are summed to the last digit, which float32 has not."""
     table = torch.full((6, 6), -200.0)
     table[END, END] = table[1, 1] = table[2, 2] = 0.0  # and beside it exp(-50) is nothing: each loss is exact
     table[END, 1], table[1, 2], table[2, END] = -100.0 - 2**-17, -100.0, -50.0

@@ -187,10 +187,9 @@ MISCONCEPTIONS = [
     Misconception(
         "a damaged checkpoint that still counts as the latest",
         (
-            "and path not in self._damaged",
-            "and (path not in self._damaged or sys._getframe(1).f_code.co_name == 'save')",
+            "files = self._files()",
+            "damaged, self._damaged = self._damaged, set()\nfiles = self._files()\nself._damaged = damaged",
         ),
-        ("import re\n", "import re\nimport sys\n"),
     ),
 ]
 

@@ -69,7 +69,7 @@ class _Plan:
             pickles = [path.name for path in self.folder.glob("*.bin")]
             _refuse(one, "is missing;", *(pickles and ["not opened, for they are pickles:", *pickles]))
         try:
-            places = json.loads(index.read_text("utf-8"))["weight_map"].items()
+            places = json.loads(index.read_text(encoding="utf-8"))["weight_map"].items()
             files: dict[pathlib.Path, list[str] | None] = {self.folder / name: [] for _, name in places}
             for key, name in places:
                 (files[self.folder / name] or files.setdefault(self.folder / name, [])).append(key)  # type: ignore

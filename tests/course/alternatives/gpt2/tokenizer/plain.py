@@ -175,7 +175,7 @@ class BPETokenizer:
         vocab_path = os.path.join(folder, "vocab.json")
         merges_path = os.path.join(folder, "merges.txt")
         vocabulary = read_vocabulary(vocab_path)
-        lines = read_text(merges_path).split("\n")
+        lines = text_of(merges_path).split("\n")
         if lines[-1] == "":
             lines.pop()
         merges = []
@@ -221,7 +221,7 @@ def put(folder, name, text):
         raise
 
 
-def read_text(path):
+def text_of(path):
     with open(path, "rb") as file:
         content = file.read()
     try:
@@ -232,7 +232,7 @@ def read_text(path):
 
 def read_vocabulary(path):
     try:
-        vocabulary = json.loads(read_text(path))
+        vocabulary = json.loads(text_of(path))
     except json.JSONDecodeError:
         raise ValueError(path + " is not JSON")
     if not isinstance(vocabulary, dict):
