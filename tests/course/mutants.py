@@ -72,10 +72,10 @@ def run(course: Catalogue, task: Task, seed: int, words: str = "", jobs: int | N
         texts = {name: mutant.text for name, mutant in living.items() if index < ROUNDS or name not in known}
         grader = Grader(course, seed + index, solution_of, seconds=limit, lend_all=True, jobs=jobs)
         results = grader.variants(task, texts, quick_first, until_wrong=True)
-        late = {name: texts[name] for name, checks in results.items() if _was_lost(checks)}
-        if late:  # by a busy machine? Alone and with twice the time it is seen.
-            grader = Grader(course, seed + index, solution_of, seconds=2 * limit, lend_all=True, jobs=1)
-            results |= grader.variants(task, late, quick_first, until_wrong=True)
+        for name in [name for name, checks in results.items() if _was_lost(checks)]:
+            # By a busy machine, or by what an earlier one left in the process? Alone in a new one it is seen.
+            grader = Grader(course, seed + index, solution_of, seconds=limit, lend_all=True, jobs=1)
+            results |= grader.variants(task, {name: texts[name]}, quick_first, until_wrong=True)
         for name, checks in results.items():
             if any(not check.passed for check in checks):
                 outcome.killed += 1
