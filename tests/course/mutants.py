@@ -72,12 +72,15 @@ def run(course: Catalogue, task: Task, seed: int, words: str = "", jobs: int | N
         texts = {name: mutant.text for name, mutant in living.items() if index < ROUNDS or name not in known}
         grader = Grader(course, seed + index, solution_of, seconds=limit, lend_all=True, jobs=jobs)
         results = grader.variants(task, texts, quick_first, until_wrong=True)
-        for name in [name for name, checks in results.items() if _was_lost(checks)]:
+        doubtful = [
+            name for name, checks in results.items() if _was_lost(checks) or (name in known and _failed(checks))
+        ]
+        for name in doubtful:
             # By a busy machine, or by what an earlier one left in the process? Alone in a new one it is seen.
             grader = Grader(course, seed + index, solution_of, seconds=limit, lend_all=True, jobs=1)
             results |= grader.variants(task, {name: texts[name]}, quick_first, until_wrong=True)
         for name, checks in results.items():
-            if any(not check.passed for check in checks):
+            if _failed(checks):
                 outcome.killed += 1
                 outcome.lost += _was_lost(checks)
                 outcome.mistaken += [name] if name in known else []
@@ -85,6 +88,10 @@ def run(course: Catalogue, task: Task, seed: int, words: str = "", jobs: int | N
     outcome.equivalent = sum(name in known for name in living)
     outcome.survived = [mutant for name, mutant in living.items() if name not in known]
     return outcome
+
+
+def _failed(checks: Sequence[CheckResult]) -> bool:
+    return any(not check.passed for check in checks)
 
 
 def _was_lost(checks: Sequence[CheckResult]) -> bool:
