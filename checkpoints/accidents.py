@@ -5,12 +5,11 @@ import bdb
 import linecache
 import re
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from . import ROOT
-from .catalogue import Catalogue, Task
+from .catalogue import Catalogue, Task, public_names
 
 _SIGNATURE = re.compile(r"^([\w.]+)\(\) (got an unexpected|takes|missing|got multiple values|got some positional)")
 _NO_INIT = re.compile(r"before Module\.__init__\(\) call|has no attribute '_(parameters|buffers|modules|\w*hooks)'")
@@ -103,7 +102,7 @@ def hidden_parameters(module: nn.Module) -> str:
 def elsewhere(task: Task, course: Catalogue, root: Path = ROOT) -> dict[str, str]:
     """The names of an untouched task that some other file of the learner's defines, and the file."""
     own = {other.exercise(root): other for other in course.tasks()}
-    names = {name for name in _defined(task.solution()) if not name.startswith("_")}
+    names = public_names(task.solution())
     found: dict[str, str] = {}
     for path in sorted([*(root / "exercises").rglob("*.py"), *root.glob("*.py")]):
         if path == task.exercise(root) or path.name == "noxfile.py":
@@ -112,13 +111,8 @@ def elsewhere(task: Task, course: Catalogue, root: Path = ROOT) -> dict[str, str
             text = path.read_text(encoding="utf-8")
             here = {name for name in names if re.search(rf"^(def|class) {name}\b", text, re.MULTILINE)}
             if here and path in own:
-                here -= _defined(own[path].solution())
-        except (OSError, SyntaxError, ValueError):
+                here -= set(public_names(own[path].solution()))
+        except (OSError, ValueError):
             continue
         found |= {name: path.relative_to(root).as_posix() for name in here}
     return found
-
-
-def _defined(path: Path) -> set[str]:
-    tree: Any = ast.parse(path.read_text(encoding="utf-8"))
-    return {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}

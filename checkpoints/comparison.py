@@ -5,7 +5,7 @@ The functions that compare are taken here, before any learner's code is imported
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -23,6 +23,14 @@ _Tensor = torch.Tensor
 
 _SHOWN = 9  # a tensor of up to this many elements is written out, a larger one is described
 _ALL_DIGITS = 17  # tell any two float64 apart
+_AS_BASIC: dict[type, Callable[[Any], Any]] = {
+    dict: lambda value: dict(dict.items(value)),
+    list: lambda value: list(list.__iter__(value)),
+    tuple: lambda value: tuple(tuple.__iter__(value)),
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+}
 _KEPT = 512  # evidence keeps up to this many elements
 
 # How far a right answer may lie from the oracle's. Both round each operation to half a unit in the last place
@@ -192,15 +200,9 @@ def _basic(got: Any, kind: type) -> Any:
 
     By the basic type's own methods, so that none of the subclass is asked.
     """
-    if type(got) is kind or not issubclass(type(got), kind) or type(got) is bool:
+    if kind not in _AS_BASIC or type(got) in (kind, bool) or not issubclass(type(got), kind):
         return got
-    if kind is dict:
-        return dict(dict.items(got))
-    if kind in (list, tuple):
-        return kind(kind.__iter__(got))
-    if kind in (str, int, float):
-        return {str: str.__str__, int: int.__int__, float: float.__float__}[kind](got)
-    return got
+    return _AS_BASIC[kind](got)
 
 
 def _other_type(got: Any, path: str) -> str:
@@ -255,10 +257,10 @@ def _tensor_difference(
     whole = got.numel() <= _SHOWN
     mine, theirs = (got.tolist(), expected.tolist()) if whole else (one, other)
     digits = 7 if _listed(mine) != _listed(theirs) else _ALL_DIGITS
-    left, right_one = _listed(mine, digits), _listed(theirs, digits)
+    told, wanted = _listed(mine, digits), _listed(theirs, digits)
     if not whole:
-        left, right_one = f"{left}{place} of {shape_name(got.shape)}", f"{right_one}{place}"
-    return Difference(Kind.WRONG_VALUE, left + at, right_one, where)
+        told, wanted = f"{told}{place} of {shape_name(got.shape)}", f"{wanted}{place}"
+    return Difference(Kind.WRONG_VALUE, told + at, wanted, where)
 
 
 def right_elements(got: torch.Tensor, expected: torch.Tensor, rtol: float, atol: float) -> torch.Tensor:

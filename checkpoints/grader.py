@@ -268,8 +268,9 @@ class Grader:
         seconds = self.seconds or task.seconds
         scratch = worker.new_scratch()
         starting = self.seconds or max(seconds, IMPORT)
-        job = worker.Job(self.course, task, self.seed, sources, tuple(checks), seconds, starting, scratch)
-        return replace(job, threads=self.threads)
+        return worker.Job(
+            self.course, task, self.seed, sources, tuple(checks), seconds, starting, scratch, threads=self.threads
+        )
 
     def _drive(self, steps: Steps, outcomes: list[Outcome] | None = None) -> None:
         """Take the next step, and hand over the jobs it asks for; their last outcome takes the step after."""

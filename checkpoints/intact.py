@@ -47,6 +47,8 @@ _LIBRARIES: tuple[tuple[str, Any], ...] = (
 )
 # The course's own modules that judge, with the classes in them.
 _JUDGES = (
+    "accidents",
+    "channel",
     "checks",
     "comparison",
     "crashes",

@@ -32,10 +32,10 @@ def _ask(what: int, value: int) -> None:
             ctypes.CDLL(None).prctl(what, value, 0, 0, 0)
 
 
-def children() -> set[int]:
-    """The processes whose parent this one is; none where the system does not say."""
+def children(parent: int | None = None) -> set[int]:
+    """The processes whose parent a process, or this one, is; none where the system does not say."""
     found: set[int] = set()
-    for file in Path("/proc/self/task").glob("*/children"):
+    for file in Path(f"/proc/{parent or 'self'}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             found |= {int(word) for word in file.read_text(encoding="ascii").split()}
     return found

@@ -162,11 +162,7 @@ class Pool:
         if not run.done:
             run.process.join(1.0)
         code = run.process.exitcode
-        _kill(run.process)
-        run.process.join()
-        if run.job.task.processes:
-            orphans.end(self._children)
-        run.receiver.channel.close()
+        self._end(run)
         outcome = run.outcome
         if not run.done:
             outcome.lost = _loss(run, code)
@@ -174,13 +170,18 @@ class Pool:
         shutil.rmtree(run.job.scratch, ignore_errors=True)
         run.reply(outcome)
 
+    def _end(self, run: _Running) -> None:
+        """End a worker, what it has started, and the channel to it."""
+        _kill(run.process)
+        run.process.join()
+        if run.job.task.processes:
+            orphans.end(self._children)
+        run.receiver.channel.close()
+
     def stop(self) -> None:
         """End every worker that is still there: the grading was given up."""
         for run in self._running:
-            _kill(run.process)
-            run.process.join()
-            if run.job.task.processes:
-                orphans.end(self._children)
+            self._end(run)
             shutil.rmtree(run.job.scratch, ignore_errors=True)
         for job, _ in self._queue:
             shutil.rmtree(job.scratch, ignore_errors=True)

@@ -34,6 +34,16 @@ if TYPE_CHECKING:  # imported where they are needed: a process that is started a
 
 OUTPUT_LIMIT = 16 * 2**20  # bytes that the learner's code may print or write to one file
 PRINTED_SHOWN = 2000  # characters of it that a verdict shows
+_UNUSED = (
+    "terminal",
+    "debugging",
+    "faulthandler",
+    "cacheprovider",
+    "capture",
+    "unraisableexception",
+    "threadexception",
+)
+PYTEST_OPTIONS = [*(option for name in _UNUSED for option in ("-p", f"no:{name}")), "-p", "pytest_check.plugin"]
 
 
 @dataclass(frozen=True)
@@ -205,17 +215,7 @@ class _Worker:
         pytest_plugin.Session.current = session
         os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         os.chdir(ROOT)
-        unused = (
-            "terminal",
-            "debugging",
-            "faulthandler",
-            "cacheprovider",
-            "capture",
-            "unraisableexception",
-            "threadexception",
-        )
-        options = [option for name in unused for option in ("-p", f"no:{name}")]
-        pytest.main([str(job.task.tests()), *options, "-p", "pytest_check.plugin"], plugins=[self])
+        pytest.main([str(job.task.tests()), *PYTEST_OPTIONS], plugins=[self])
 
     def install(self, sources: Mapping[str, Source]) -> None:
         """Decide whose code `exercises` is, here and in every process that is started from here."""

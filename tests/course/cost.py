@@ -23,6 +23,7 @@ from checkpoints.catalogue import Sprint
 from checkpoints.grader import Grader
 from checkpoints.guards import Guard, preload
 from checkpoints.pytest_plugin import Session
+from checkpoints.worker import PYTEST_OPTIONS
 
 from .conftest import solution_of
 
@@ -52,9 +53,7 @@ def grade(sprint: Sprint, way: str, jobs: int) -> bool:
     Session.current = Session(course, SEED, lambda task: guard)
     os.chdir(ROOT)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    unused = ("terminal", "faulthandler", "cacheprovider", "capture", "unraisableexception", "threadexception")
-    options = [*(option for name in unused for option in ("-p", f"no:{name}")), "-p", "pytest_check.plugin"]
-    return pytest.main([str(task.tests()) for task in sprint.tasks] + options) == 0
+    return pytest.main([str(task.tests()) for task in sprint.tasks] + PYTEST_OPTIONS) == 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from checkpoints import pool
+from checkpoints import orphans, pool
 from checkpoints.catalogue import Catalogue, Task
 from checkpoints.record import Record, RecordError
 from checkpoints.verdicts import CheckResult, Kind, TaskResult
@@ -93,7 +93,7 @@ TRICKS = {
         "replaced the module torch",
     ),
     "replaces json": ("import json; json.JSONEncoder.encode = lambda s, o: '{}'", "replaced json.JSONEncoder.encode"),
-    "looks at its callers": ("import sys; sys._getframe(2).f_locals", "looked at the frames|called sys._getframe"),
+    "looks at its callers": ("import sys; sys._getframe(2).f_locals", "called sys._getframe"),
     "looks at its callers by inspect": ("import inspect; inspect.currentframe().f_back", "called sys._getframe"),
     "searches the memory": ("import gc; gc.get_objects()", "called gc.get_objects"),
     "leaves torch's functions unwatched": (
@@ -136,7 +136,7 @@ def test_trick(name: str, course: Catalogue, grade: Callable[..., list[TaskResul
     result, untouched = grade([task.id, other.id], {task.id: text}, seconds=LIMIT)
     assert _failed(result) >= MET
     assert Kind.FORBIDDEN_SHORTCUT in {verdict.kind for check in result.checks for verdict in check.verdicts}
-    assert any(each in _said(result) for each in words.split("|")), _said(result)
+    assert words in _said(result)
     assert untouched.passed
 
 
@@ -215,13 +215,10 @@ def test_a_process_left_behind(way: str, course: Catalogue, grade: Callable[...,
 def _processes(parent: int | None = None) -> set[int]:
     """The processes that a process, or this one, has started, directly or not; none where the system does not say."""
     found: set[int] = set()
-    pending = [parent or os.getpid()]
+    pending = {parent or os.getpid()}
     while pending:
-        for file in Path(f"/proc/{pending.pop()}/task").glob("*/children"):
-            with contextlib.suppress(OSError):
-                children = [int(word) for word in file.read_text(encoding="ascii").split()]
-                found |= set(children)
-                pending += children
+        pending = {child for process in pending for child in orphans.children(process)}
+        found |= pending
     return found
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from checkpoints.checks import Answer, Check, Draw, Workload, call_text
 from checkpoints.misconceptions import Misconception
@@ -225,8 +225,6 @@ def _pair(check: Check, vocabulary: int, dropout: float = 0.0) -> tuple[Any, Any
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     config = make(vocab_size=vocabulary, n_positions=CONTEXT, n_embd=8, n_layer=2, n_head=2, **special)
     twin: Any = GPT2LMHeadModel(config).eval().double()
-    if hasattr(nn.Module, "smart_apply"):  # left behind by transformers, and not the learner's doing
-        del nn.Module.smart_apply
     # Strong attention and weak embeddings: what comes next depends on the whole text, and is seldom certain.
     scales = {"bias": 0.0, "wte": 0.4, "wpe": 1.0, "c_attn": 1.0, "c_proj": 1.0}
     rates: dict[str, Any] = dict.fromkeys(("dropout", "attention_dropout", "embedding_dropout"), dropout)

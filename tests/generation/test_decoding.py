@@ -227,8 +227,6 @@ def _pair(check: Check, dropout: float = 0.0) -> tuple[Any, Any]:
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     config = make(vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=12, n_layer=2, n_head=2, **special)
     twin: Any = GPT2LMHeadModel(config).eval().double()
-    if hasattr(nn.Module, "smart_apply"):  # left behind by transformers, and not the learner's doing
-        del nn.Module.smart_apply
     # Strong attention and weak embeddings: what comes next depends on the whole text, and is seldom the last token.
     scales = {"bias": 0.0, "wte": 0.5, "wpe": 1.0, "c_attn": 1.0, "c_proj": 1.0}
     rates: dict[str, Any] = dict.fromkeys(("dropout", "attention_dropout", "embedding_dropout"), dropout)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from checkpoints.checks import Answer, Check, Draw, Workload
 from checkpoints.misconceptions import Misconception
@@ -421,8 +421,6 @@ def test_gpt2(check: Check) -> None:
     make: Any = TheirConfig  # its annotations do not know every argument
     special = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
     twin: Any = GPT2LMHeadModel(make(vocab_size=6, n_positions=12, n_embd=8, n_layer=2, n_head=2, **special)).eval()
-    if hasattr(nn.Module, "smart_apply"):  # left behind by transformers, and not the learner's doing
-        del nn.Module.smart_apply
     check.draw.fill(twin.double(), scale=0.6)
     rates: dict[str, Any] = dict.fromkeys(("dropout", "attention_dropout", "embedding_dropout"), 0.5)
     model: Any = GPT2(GPT2Config(6, 12, 8, 2, 2, **rates)).double()

@@ -246,8 +246,6 @@ def _gpt2(draw: Draw, context_length: int) -> Model:
     make: Any = GPT2Config  # its annotations do not know every argument
     sizes = {"vocab_size": 13, "n_positions": context_length, "n_embd": 8, "n_layer": 2, "n_head": 2}
     twin: Any = GPT2LMHeadModel(make(**sizes, bos_token_id=None, eos_token_id=None)).double().eval()
-    if hasattr(nn.Module, "smart_apply"):  # left behind by transformers, and not the learner's doing
-        del nn.Module.smart_apply
     draw.fill(twin, scale=0.7)
 
     def gpt2(windows: Tensor) -> Tensor:
