@@ -87,6 +87,12 @@ _verb("progress", "The ladder with your points.")
 _verb("hint", "A hint: `nox -s hint -- TASK`; three rungs, one a call.")
 _verb("compare", "Your code beside the solution: `nox -s compare -- TASK`.")
 _verb("capstone", "Your pieces as one program: train a model, and let it write (`-- --minutes 5`, `-- --data PATH`).")
+_verb("watch", "Grades each file as you save it; keys: hint, compare, next, ladder, reset, quit.")
+_verb("report", "Your progress as one page, to open in a browser.")
+_verb("redo", "A task that you have passed, again: a fresh stub in a place of its own, when it is due.")
+_verb("hunt", "A subtly wrong implementation: write the test that tells it from the right one (`-- TASK`).")
+_verb("upgrade", "Brings the course up to date, and leaves your work as it is.")
+_verb("gradebook", "For teachers: `nox -s gradebook -- FOLDER` grades the checkouts in it by this course's tests.")
 _verb("reset", "The stub again: `nox -s reset -- TASK`; your text is kept in a backup.")
 
 

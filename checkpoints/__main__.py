@@ -11,16 +11,29 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import ROOT, capstone, catalogue, corpus, record, reports, stubs, trees
+from . import (
+    ROOT,
+    Problem,
+    capstone,
+    catalogue,
+    corpus,
+    gradebook,
+    hunt,
+    latest,
+    record,
+    redo,
+    report,
+    reports,
+    stubs,
+    trees,
+    upgrade,
+    watch,
+)
 from .catalogue import Catalogue, Sprint, Task
 from .screen import Screen, points
 from .verdicts import TaskResult
 
 INTERRUPTED = 130
-
-
-class Problem(Exception):
-    """The request cannot be met; the message says why, and what to do."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,24 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         course = catalogue.load()
         return int(options.run(course, screen, options))
     except catalogue.CatalogueError as error:
-        return _close(screen, f"The catalogue is malformed: {error}", 2)
+        return screen.close(f"The catalogue is malformed: {error}", 2)
     except (catalogue.UnknownNameError, Problem, record.RecordError, capstone.CapstoneError) as error:
-        return _close(screen, str(error), 2)
+        return screen.close(str(error), 2)
     except KeyboardInterrupt:
-        return _close(screen, "Interrupted; what had been graded is recorded.", INTERRUPTED)
+        return screen.close("Interrupted; what had been graded is recorded.", INTERRUPTED)
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-
-
-def _close(screen: Screen, text: str, status: int) -> int:
-    """Say the last line: through nox, whose own message would otherwise come after it, or here."""
-    closing = os.environ.get("CHECKPOINTS_CLOSING")
-    if closing and status:
-        Path(closing).write_text(text, encoding="utf-8")
-    else:
-        screen.line(text, "bold")
-    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,6 +98,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--prompt", default="", help="what --checkpoint goes on from")
     made.add_argument("--tokens", type=_count, default=100, help="how many tokens --checkpoint writes at most (100)")
+    for module, description in (
+        (watch, "grade each file as it is saved"),
+        (report, "your progress as a page, to open in a browser"),
+        (redo, "a passed task again, as a fresh stub in a place of its own"),
+        (hunt, "tell a subtly wrong implementation from the right one, by a test of yours"),
+        (upgrade, "bring the course up to date, and leave your work as it is"),
+        (gradebook, "for teachers: grade many checkouts by this one's tests"),
+    ):
+        module.arguments(verb(module.__name__.rpartition(".")[2], module.run, description))
     made = verb("stubs", _stubs, "for maintainers: write the stubs anew from the solutions")
     made.add_argument("--check", action="store_true", help="only say which stubs are not what the generator makes")
     return parser
@@ -129,7 +141,7 @@ def _grade(course: Catalogue, screen: Screen, options: argparse.Namespace) -> in
     run.write_reports()
     if options.task:
         return _close_tasks(screen, tasks, results)
-    return _close(screen, *run.closing(sprint, results))
+    return screen.close(*run.closing(sprint, results))
 
 
 def _close_tasks(screen: Screen, tasks: Sequence[Task], results: Sequence[TaskResult]) -> int:
@@ -138,8 +150,8 @@ def _close_tasks(screen: Screen, tasks: Sequence[Task], results: Sequence[TaskRe
     text = f"{points(earned)} of {possible} points"
     for task, result in zip(tasks, results, strict=True):
         if not result.passed:
-            return _close(screen, f"{text}. Next: edit exercises/{task.id}.py, then {task.command}", 1)
-    return _close(screen, f"{text}: passed. Next: nox -s next", 0)
+            return screen.close(f"{text}. Next: edit exercises/{task.id}.py, then {task.command}", 1)
+    return screen.close(f"{text}: passed. Next: nox -s next", 0)
 
 
 def _ladder(course: Catalogue, screen: Screen, options: argparse.Namespace) -> int:
@@ -149,9 +161,9 @@ def _ladder(course: Catalogue, screen: Screen, options: argparse.Namespace) -> i
         text, status = run.closing(sprint, results)
         if status:
             run.write_reports()
-            return _close(screen, text, status)
+            return screen.close(text, status)
     run.write_reports()
-    return _close(screen, "Every checkpoint of the ladder is passed.", 0)
+    return screen.close("Every checkpoint of the ladder is passed.", 0)
 
 
 class _Run:
@@ -187,7 +199,9 @@ class _Run:
             finally:
                 self.screen.waiting()
             results.append(result)
-            self.record.note_result(task, result, record.digest(task, grader.source(task).text))
+            digest = record.digest(task, grader.source(task).text)
+            self.record.note_result(task, result, digest)
+            latest.save(result, self.seed, digest)
             self.screen.task(task, result, whole)
             if result.passed and self.record.note_explained(task):
                 self.screen.note(task)
@@ -306,7 +320,7 @@ def _compare(course: Catalogue, screen: Screen, options: argparse.Namespace) -> 
     known = _load_record(screen)
     if task.id not in known.passed_now(course):
         if not options.yes and not _agreed(f"{task.id} is not passed yet. Show its solution? [y/N] "):
-            return _close(screen, f"The solution stays hidden. Next: {task.command}, or nox -s hint -- {task.id}", 1)
+            return screen.close(f"The solution stays hidden. Next: {task.command}, or nox -s hint -- {task.id}", 1)
         known.note_solution_seen(task)
         known.save()
     mine = trees.learners(task)
@@ -336,7 +350,7 @@ def _capstone(course: Catalogue, screen: Screen, options: argparse.Namespace) ->
         return capstone.run(course, screen, known, settings, options.minutes, options.fresh)
     except KeyboardInterrupt:
         text = "Interrupted; the last checkpoint is kept, and the same command goes on from it."
-        return _close(screen, text, INTERRUPTED)
+        return screen.close(text, INTERRUPTED)
 
 
 def _agreed(question: str) -> bool:
@@ -385,7 +399,7 @@ def _stubs(course: Catalogue, screen: Screen, options: argparse.Namespace) -> in
             screen.line("\n".join(difference))
         if stale or unsolved:
             text = f"{len(stale) + len(unsolved)} stubs are not what the generator makes: nox -s stubs"
-            return _close(screen, text, 1)
+            return screen.close(text, 1)
         screen.line("every stub is what the generator makes")
         return 0
     for task in stale:

@@ -20,7 +20,7 @@ VARIABLE = "CHECKPOINTS_TREE"
 def share(tree: "Tree", scratch: str) -> None:
     """Let the processes that this one starts have the same tree."""
     path = Path(scratch, "tree.pickle")
-    path.write_bytes(pickle.dumps((list(tree.tasks.values()), dict(tree.sources), str(tree.root))))
+    path.write_bytes(pickle.dumps((list(tree.tasks.values()), dict(tree.sources), str(tree.root), str(tree.home))))
     os.environ[VARIABLE] = str(path)
     main = ModuleType("__main__")
     main.__spec__ = __spec__  # what multiprocessing asks for the name of the module to import
@@ -30,8 +30,8 @@ def share(tree: "Tree", scratch: str) -> None:
 def _take_over() -> None:
     from .trees import Tree
 
-    tasks, sources, root = pickle.loads(Path(os.environ[VARIABLE]).read_bytes())
-    Tree(tasks, sources, root=Path(root)).install()
+    tasks, sources, root, home = pickle.loads(Path(os.environ[VARIABLE]).read_bytes())
+    Tree(tasks, sources, root=Path(root), home=Path(home)).install()
 
 
 if __name__ == "__mp_main__":

@@ -61,7 +61,7 @@ def measure(job: "Job", guard: "Guard", tell: Callable[[dict[str, Any]], None]) 
 
 
 def _load(job: "Job", guard: "Guard") -> ModuleType:
-    trees.Tree(job.course.tasks(), job.sources, guard).install()
+    trees.Tree(job.course.tasks(), job.sources, guard, home=job.home).install()
     return importlib.import_module(job.task.module)
 
 

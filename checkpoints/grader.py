@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import accidents, diagnosis, stubs, trees, worker
+from . import ROOT, accidents, diagnosis, stubs, trees, worker
 from .catalogue import Catalogue, Task, checks_of
 from .pool import Outcome, Pool
 from .verdicts import CheckResult, Kind, TaskResult, Verdict
@@ -50,6 +50,8 @@ class Grader:
         course: the catalogue.
         seed: from which every input is drawn.
         whose: the text that is graded, task by task; the learner's unless something else is given.
+        home: the checkout whose exercises are graded: this one, unless it is a submission. Tests and solutions are
+            always this one's.
         passed: ids of the tasks whose text has passed before, as it is now: others are lent where they are needed.
         seconds: a limit for each check, in the place of the catalogue's.
         jobs: how many workers run at once.
@@ -63,7 +65,7 @@ class Grader:
         self,
         course: Catalogue,
         seed: int,
-        whose: Whose = trees.learners,
+        whose: Whose | None = None,
         passed: Iterable[str] = (),
         seconds: float | None = None,
         jobs: int | None = None,
@@ -71,6 +73,7 @@ class Grader:
         lend_all: bool = False,
         gallery: Path | None = None,
         threads: int = 1,
+        home: Path = ROOT,
     ) -> None:
         self.course = course
         self.seed = seed
@@ -80,7 +83,8 @@ class Grader:
         self.lend_all = lend_all
         self.gallery = gallery
         self.threads = threads
-        self._whose = whose
+        self.home = home
+        self._whose = whose or functools.partial(trees.learners, home=home)
         self._texts: dict[str, trees.Source] = {}
         self._pool = Pool(jobs or max(2, min(8, os.cpu_count() or 2)))
 
@@ -243,7 +247,7 @@ class Grader:
             diagnosis.name(grading.checks, variants)
         result = TaskResult(grading.task.id, grading.task.points, grading.checks)
         if result.untouched and grading.sources[grading.task.id].path == str(grading.task.exercise()):
-            _tell_where_else(grading.checks, accidents.elsewhere(grading.task, self.course))
+            _tell_where_else(grading.checks, accidents.elsewhere(grading.task, self.course, self.home))
         grading.complete = True
 
     def _run_variants(
@@ -269,7 +273,16 @@ class Grader:
         scratch = worker.new_scratch()
         starting = self.seconds or max(seconds, IMPORT)
         return worker.Job(
-            self.course, task, self.seed, sources, tuple(checks), seconds, starting, scratch, threads=self.threads
+            self.course,
+            task,
+            self.seed,
+            sources,
+            tuple(checks),
+            seconds,
+            starting,
+            scratch,
+            home=self.home,
+            threads=self.threads,
         )
 
     def _drive(self, steps: Steps, outcomes: list[Outcome] | None = None) -> None:

@@ -20,7 +20,7 @@ from . import ROOT
 from .catalogue import Catalogue, Task
 from .verdicts import TaskResult
 
-VERSION = 2  # 2: `explained` came
+VERSION = 3  # 2: `explained` came; 3: `redone` and `hunts`
 
 
 class RecordError(Exception):
@@ -36,6 +36,8 @@ class Entry:
     hints: dict[str, str] = field(default_factory=dict)  # rung ("1", "2", "3") -> when first read
     solution_seen: str = ""  # when `compare` first showed the solution before the task was passed
     explained: str = ""  # when the note of the passed task was first shown
+    redone: dict[str, int] = field(default_factory=dict)  # when it was written again -> how well: 1 again ... 4 easy
+    hunts: dict[str, str] = field(default_factory=dict)  # digest of a wrong implementation -> when first caught
 
     @property
     def best(self) -> float:
@@ -44,11 +46,13 @@ class Entry:
 
     def merge(self, other: "Entry") -> None:
         """Take in what another record knows: of two dates for one thing, the earlier."""
-        for mine, theirs in ((self.passes, other.passes), (self.hints, other.hints)):
+        for mine, theirs in ((self.passes, other.passes), (self.hints, other.hints), (self.hunts, other.hunts)):
             for key, when in theirs.items():
                 mine[key] = min(mine.get(key, when), when)
         for when, points in other.attempts.items():
             self.attempts[when] = max(points, self.attempts.get(when, 0.0))
+        for when, rating in other.redone.items():
+            self.redone[when] = min(rating, self.redone.get(when, rating))
         self.solution_seen = min(filter(None, (self.solution_seen, other.solution_seen)), default="")
         self.explained = min(filter(None, (self.explained, other.explained)), default="")
 
@@ -187,6 +191,8 @@ class Record:
                 "hints": entry.hints,
                 "solution_seen": entry.solution_seen,
                 "explained": entry.explained,
+                "redone": entry.redone,
+                "hunts": entry.hunts,
             }
             for name, entry in sorted(self.tasks.items())
         }

@@ -32,13 +32,14 @@ def as_data(graded: Sequence[tuple[Sprint, Sequence[TaskResult]]], seed: int) ->
                 "earned": earned,
                 "points_to_pass": sprint.points_to_pass,
                 "passed": len(results) == len(sprint.tasks) and earned >= sprint.points_to_pass,
-                "tasks": [_task_data(result) for result in results],
+                "tasks": [task_data(result) for result in results],
             }
         )
     return {"format": FORMAT, "version": VERSION, "seed": seed, "sprints": sprints}
 
 
-def _task_data(result: TaskResult) -> dict[str, Any]:
+def task_data(result: TaskResult) -> dict[str, Any]:
+    """What grading one task found, as plain data."""
     return {
         "task": result.task,
         "points": result.points,

@@ -37,9 +37,9 @@ class Source:
     lent: bool = False
 
 
-def learners(task: Task, root: Path = ROOT) -> Source:
-    """The learner's own text."""
-    return _read(task.exercise(root))
+def learners(task: Task, home: Path = ROOT) -> Source:
+    """The learner's own text, from the checkout `home`; messages name it as if it stood in this one."""
+    return Source(str(task.exercise()), _read(task.exercise(home)).text)
 
 
 def solutions(task: Task, root: Path = ROOT) -> Source:
@@ -200,6 +200,7 @@ class Tree:
         guard: what surrounds the texts while they are imported.
         last: the task that is graded: code of the learner's may not import what comes after it.
         root: the checkout.
+        home: the checkout whose `exercises` hold the learner's own helper modules, if it is another.
     """
 
     def __init__(
@@ -209,12 +210,14 @@ class Tree:
         guard: "Guard | None" = None,
         last: Task | None = None,
         root: Path = ROOT,
+        home: Path | None = None,
     ) -> None:
         self.tasks = {task.module: task for task in tasks}
         self.sources = sources
         self.guard = guard
         self.last = last
         self.root = root
+        self.home = home or root
 
     def install(self) -> None:
         """Put this tree in the place of any other, and forget what was imported from that one."""
@@ -250,7 +253,9 @@ class Tree:
         """The text that stands for a module, and the names that it must have."""
         task = self.tasks.get(name)
         if task is None:  # a helper module of the learner's own
-            path = self.root.joinpath(*name.split(".")).with_suffix(".py")
-            return (_read(path) if path.exists() else None), ()
+            parts = name.split(".")
+            path = self.home.joinpath(*parts).with_suffix(".py")
+            shown = self.root.joinpath(*parts).with_suffix(".py")
+            return (Source(str(shown), _read(path).text) if path.exists() else None), ()
         source = self.sources.get(task.id) or solutions(task, self.root)
         return source, public_names(task.solution(self.root))

@@ -62,6 +62,7 @@ class Job:
     gallery: str | None = None  # where figures are kept for the learner; nowhere if None
     variants: tuple[tuple[str, str], ...] = ()  # instead of the text in `sources`, run the checks on each of these
     until_wrong: bool = False  # and go on to the next with the first check that fails
+    home: Path = ROOT  # the checkout whose `exercises` hold the learner's own helper modules
     threads: int = 1  # that torch computes with: several tasks are graded side by side
 
     @property
@@ -221,7 +222,7 @@ class _Worker:
         """Decide whose code `exercises` is, here and in every process that is started from here."""
         from . import child, trees
 
-        tree = trees.Tree(list(self.job.course.tasks()), sources, self.guard, self.job.task)
+        tree = trees.Tree(list(self.job.course.tasks()), sources, self.guard, self.job.task, home=self.job.home)
         tree.install()
         if self.job.task.processes:
             child.share(tree, self.job.scratch)

@@ -108,7 +108,15 @@ class Checkout:
         self.root = root
         for name in ("checkpoints", "exercises", "solutions", "tests"):
             ignored = shutil.ignore_patterns(
-                "__pycache__", "record.json*", "record.damaged*", "backups", "figures", "capstone"
+                "__pycache__",
+                "record.json*",
+                "record.damaged*",
+                "backups",
+                "figures",
+                "capstone",
+                "latest",
+                "redo",
+                "hunts",
             )
             shutil.copytree(ROOT / name, root / name, ignore=ignored)
         for name in ("pyproject.toml", "noxfile.py"):
